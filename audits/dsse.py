@@ -1,0 +1,88 @@
+"""Signed envelopes (DSSE 1.0.2): a payload, what kind of payload, and signatures over both.
+
+    signed bytes = "DSSEv1" SP LEN(type) SP type SP LEN(body) SP body        (LEN counts bytes, not characters)
+
+Rules:
+
+* Verify, then use: the bytes handed back are the bytes that were verified. Nothing decodes the envelope twice.
+* The type is signed with the payload, and the reader says which one it expects, so that a receipt can't pass as a
+  report.
+* `keyid` is not signed. It is a hint, and decides nothing here.
+
+Reading is as lenient as the specification asks (unknown fields, either base64 alphabet); `sign` writes one form.
+"""
+
+import base64
+from typing import Any
+
+import rfc8785
+
+from audits import keys
+from audits.errors import VerificationError, expect, require
+from audits.strict import encode_base64, load_json
+
+INTOTO = "application/vnd.in-toto+json"
+MAX_BYTES = 32 * 1024 * 1024
+MAX_SIGNATURES = 16
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """The pre-authentication encoding: what is signed."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def sign(payload: bytes, *, payload_type: str, signer: keys.Signer) -> bytes:
+    """The envelope file with one signature; the key id is the SHA-256 of the raw public key."""
+    expect(payload_type, "An envelope names the type of its payload.")
+    envelope = {
+        "payload": encode_base64(payload),
+        "payloadType": payload_type,
+        "signatures": [
+            {"keyid": keys.key_id(signer.public_key), "sig": encode_base64(signer.sign(pae(payload_type, payload)))},
+        ],
+    }
+    return rfc8785.dumps(envelope)
+
+
+def verify(envelope: bytes, *, payload_type: str, public_key: bytes) -> bytes:
+    """The payload of an envelope of the expected type that `public_key` (raw Ed25519) signed."""
+    kind, payload, signatures = parse(envelope)
+    require(kind == payload_type, f"The envelope's payload is not of the type {payload_type}.")
+    message = pae(kind, payload)
+    for _, signature in signatures:
+        try:
+            keys.verify(public_key, signature, message)
+        except VerificationError:
+            continue
+        return payload
+    message_text = "No signature of the envelope is by the expected key."
+    raise VerificationError(message_text)
+
+
+def parse(envelope: bytes) -> tuple[str, bytes, list[tuple[str | None, bytes]]]:
+    """Payload type, payload and (key id, signature) pairs of an envelope in which *nothing is verified*."""
+    value = load_json(envelope, what="The envelope", max_bytes=MAX_BYTES)
+    require(isinstance(value, dict), "The envelope is not a JSON object.")
+    kind, signatures = value.get("payloadType"), value.get("signatures")
+    require(isinstance(kind, str) and kind, "The envelope does not name its payload's type.")
+    require(isinstance(signatures, list) and signatures, "The envelope has no signature.")
+    require(len(signatures) <= MAX_SIGNATURES, f"The envelope has more than {MAX_SIGNATURES} signatures.")
+    return kind, _decode(value.get("payload"), "payload"), [_signature(one) for one in signatures]
+
+
+def _signature(value: Any) -> tuple[str | None, bytes]:  # noqa: ANN401 - any JSON value
+    require(isinstance(value, dict), "A signature of the envelope is not a JSON object.")
+    key_id = value.get("keyid")
+    require(key_id is None or isinstance(key_id, str), "A key id of the envelope is not text.")
+    return key_id, _decode(value.get("sig"), "signature")
+
+
+def _decode(text: Any, what: str) -> bytes:  # noqa: ANN401 - any JSON value
+    """Base64 in either alphabet, as DSSE's parsing rules ask."""
+    require(isinstance(text, str), f"The envelope's {what} is not text.")
+    try:
+        return base64.b64decode(text.encode("ascii").translate(bytes.maketrans(b"-_", b"+/")), validate=True)
+    except ValueError as fault:
+        message = f"The envelope's {what} is not base64."
+        raise VerificationError(message) from fault

@@ -1,0 +1,230 @@
+"""The append-only tree of RFC 6962, section 2.1.
+
+    leaf  = SHA-256(0x00 || entry)
+    node  = SHA-256(0x01 || left || right)
+    empty = SHA-256("")
+
+A tree of n > 1 leaves is split at the largest power of two below n. The prefixes keep a leaf from being read as a
+node, so an inclusion proof can't be made for anything that was not logged.
+
+Knows hashing and nothing else: no entries, no files, no signatures. Functions that build proofs raise `ValueError`
+for a size or index outside the tree; functions that check proofs raise `VerificationError`.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+
+from audits.errors import expect, require
+
+HASH_SIZE = 32
+MAX_SIZE = 2**63 - 1
+EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+
+def leaf_hash(entry: bytes) -> bytes:
+    """The hash of one log entry (RFC 6962 section 2.1)."""
+    return hashlib.sha256(b"\x00" + entry).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """The hash of an inner node over its two children (RFC 6962 section 2.1)."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class Tree:
+    """All complete subtrees of a log in memory, so that roots and proofs of *any* past size cost O(log n).
+
+    `levels[l][i]` is the hash over the leaves from i * 2**l up to (i + 1) * 2**l; 64 bytes a leaf in all.
+    """
+
+    def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
+        """Build the tree over `leaf_hashes`, 32 bytes each."""
+        self.levels: list[list[bytes]] = [[]]
+        for leaf in leaf_hashes:
+            self.append(leaf)
+
+    @property
+    def size(self) -> int:
+        """The number of leaves."""
+        return len(self.levels[0])
+
+    def append(self, leaf: bytes) -> None:
+        """Add one leaf hash and every subtree that it completes."""
+        expect(len(leaf) == HASH_SIZE, "A leaf hash has 32 bytes; pass leaf_hash(entry), not the entry.")
+        self.levels[0].append(leaf)
+        level = 0
+        while len(self.levels[level]) % 2 == 0:
+            if level + 1 == len(self.levels):
+                self.levels.append([])
+            left, right = self.levels[level][-2:]
+            self.levels[level + 1].append(node_hash(left, right))
+            level += 1
+
+    def root(self, size: int | None = None) -> bytes:
+        """The root over the first `size` leaves (all of them when not given)."""
+        size = self._checked(size)
+        return self._hash(0, size) if size else EMPTY_ROOT
+
+    def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
+        """PATH(index, D[size]) of RFC 6962 section 2.1.1, from the leaf's sibling up to the root's child."""
+        size = self._checked(size)
+        expect(0 <= index < size, f"Entry {index} is not in a tree of {size}.")
+        path: list[bytes] = []
+        start, stop = 0, size
+        while stop - start > 1:
+            middle = start + _split(stop - start)
+            if index < middle:
+                path.append(self._hash(middle, stop))
+                stop = middle
+            else:
+                path.append(self._hash(start, middle))
+                start = middle
+        return path[::-1]
+
+    def consistency_proof(self, size1: int, size2: int | None = None) -> list[bytes]:
+        """PROOF(size1, D[size2]) of RFC 6962 section 2.1.2; empty for equal sizes."""
+        size2 = self._checked(size2)
+        expect(0 < size1 <= size2, f"There is no consistency proof from size {size1} to size {size2}.")
+        path: list[bytes] = []
+        start, stop = 0, size2
+        while stop != size1:
+            middle = start + _split(stop - start)
+            if size1 <= middle:
+                path.append(self._hash(middle, stop))
+                stop = middle
+            else:
+                path.append(self._hash(start, middle))
+                start = middle
+        # The old tree's own last subtree is named only when it is not the whole old tree, whose root is known.
+        if start:
+            path.append(self._hash(start, stop))
+        return path[::-1]
+
+    def _checked(self, size: int | None) -> int:
+        if size is None:
+            return self.size
+        expect(0 <= size <= self.size, f"The tree has {self.size} leaves, not {size}.")
+        return size
+
+    def _hash(self, start: int, stop: int) -> bytes:
+        """MTH(D[start:stop]) for a range that starts at a multiple of the power of two that holds it."""
+        width = stop - start
+        if width & (width - 1) == 0:
+            level = width.bit_length() - 1
+            return self.levels[level][start >> level]
+        middle = start + _split(width)
+        return node_hash(self._hash(start, middle), self._hash(middle, stop))
+
+
+class CompactRange:
+    """The roots of the maximal complete subtrees, largest first: all that appending needs, in O(log n) memory.
+
+    `size` and `hashes` are the whole state: store them, and a log of any length goes on without being read again.
+    """
+
+    def __init__(self, size: int = 0, hashes: Iterable[bytes] = ()) -> None:
+        """Go on from a stored state, one hash for each one-bit of `size`."""
+        self.size = size
+        self.hashes = list(hashes)
+        expect(size >= 0 and len(self.hashes) == size.bit_count(), "The hashes don't belong to this size.")
+        expect(all(len(one) == HASH_SIZE for one in self.hashes), "A subtree's hash has 32 bytes.")
+
+    def append(self, leaf: bytes) -> None:
+        """Add one leaf hash; the trailing one-bits of the size say how many subtrees it completes."""
+        expect(len(leaf) == HASH_SIZE, "A leaf hash has 32 bytes; pass leaf_hash(entry), not the entry.")
+        size = self.size
+        while size & 1:
+            leaf = node_hash(self.hashes.pop(), leaf)
+            size >>= 1
+        self.hashes.append(leaf)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """The root of the tree so far."""
+        if not self.hashes:
+            return EMPTY_ROOT
+        result = self.hashes[-1]
+        for left in reversed(self.hashes[:-1]):
+            result = node_hash(left, result)
+        return result
+
+
+def root(leaf_hashes: Iterable[bytes]) -> bytes:
+    """The root over `leaf_hashes` (RFC 6962 section 2.1, MTH)."""
+    compact = CompactRange()
+    for leaf in leaf_hashes:
+        compact.append(leaf)
+    return compact.root()
+
+
+def inclusion_proof(leaf_hashes: Sequence[bytes], index: int) -> list[bytes]:
+    """The path that proves leaf `index` to the root over `leaf_hashes`; for several proofs keep a `Tree`."""
+    return Tree(leaf_hashes).inclusion_proof(index)
+
+
+def consistency_proof(leaf_hashes: Sequence[bytes], size1: int) -> list[bytes]:
+    """The proof that the tree over `leaf_hashes` extends the one over its first `size1` leaves."""
+    return Tree(leaf_hashes).consistency_proof(size1)
+
+
+def verify_inclusion(*, leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
+    """Check that `leaf` (a leaf hash) is entry `index` of the tree with `size` leaves and `root`.
+
+    The algorithm is RFC 9162 section 2.1.3.2. The lengths are checked first: without that, an empty leaf hash
+    would be "included" in a tree of one whose root is empty too.
+    """
+    require(0 <= index < size <= MAX_SIZE, "The entry's index lies outside the tree.")
+    require(len(leaf) == HASH_SIZE and len(root) == HASH_SIZE, "A hash has not the length of SHA-256.")
+    require(all(len(one) == HASH_SIZE for one in proof), "A hash of the proof has not the length of SHA-256.")
+    position, last, result = index, size - 1, leaf
+    for sibling in proof:
+        require(last > 0, "The inclusion proof is too long for its tree.")
+        if position & 1 or position == last:
+            result = node_hash(sibling, result)
+            while position and not position & 1:
+                position, last = position >> 1, last >> 1
+        else:
+            result = node_hash(result, sibling)
+        position, last = position >> 1, last >> 1
+    require(last == 0, "The inclusion proof is too short for its tree.")
+    require(hmac.compare_digest(result, root), "The inclusion proof does not lead to the tree's root.")
+
+
+def verify_consistency(*, size1: int, size2: int, root1: bytes, root2: bytes, proof: Sequence[bytes]) -> None:
+    """Check that the tree (`size2`, `root2`) extends the tree (`size1`, `root1`).
+
+    The algorithm is RFC 9162 section 2.1.4.2. From size 0 there is nothing to prove, and such a "proof" is refused:
+    it would say that any two logs agree.
+    """
+    require(0 < size1 <= size2 <= MAX_SIZE, "The sizes don't allow a consistency proof.")
+    if size1 == size2:
+        require(not proof, "Trees of one size need no consistency proof.")
+        require(hmac.compare_digest(root1, root2), "Two trees of one size have different roots.")
+        return
+    hashes = list(proof)
+    if size1 & (size1 - 1) == 0:
+        hashes.insert(0, root1)
+    require(hashes, "The consistency proof is empty.")
+    require(all(len(one) == HASH_SIZE for one in hashes), "A hash of the proof has not the length of SHA-256.")
+    position, last = size1 - 1, size2 - 1
+    while position & 1:
+        position, last = position >> 1, last >> 1
+    old = new = hashes[0]
+    for sibling in hashes[1:]:
+        require(last > 0, "The consistency proof is too long for its trees.")
+        if position & 1 or position == last:
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
+            while position and not position & 1:
+                position, last = position >> 1, last >> 1
+        else:
+            new = node_hash(new, sibling)
+        position, last = position >> 1, last >> 1
+    require(last == 0, "The consistency proof is too short for its trees.")
+    require(hmac.compare_digest(old, root1), "The consistency proof does not lead to the older root.")
+    require(hmac.compare_digest(new, root2), "The consistency proof does not lead to the newer root.")
+
+
+def _split(width: int) -> int:
+    """The largest power of two below `width` (> 1)."""
+    return 1 << ((width - 1).bit_length() - 1)

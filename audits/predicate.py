@@ -1,0 +1,227 @@
+"""The shape of an unlearning report's predicate, for the type checker.
+
+The published JSON Schema (`schema/unlearning-report-v1.json`) is what is enforced; a test keeps both alike. Names
+are lowerCamelCase and times are named by their meaning, as in-toto asks.
+"""
+# ruff: noqa: N815
+
+from typing import Any, Literal, TypedDict
+
+from audits.gates import Direction, GuaranteeClass, Outcome
+from audits.model import FileDigest
+
+
+class Accounted(TypedDict):
+    """One request of the ledger range and its state when the report was made."""
+
+    requestId: str
+    state: str
+
+
+LedgerRange = TypedDict("LedgerRange", {"from": int, "to": int})
+
+
+class RequestBatch(TypedDict):
+    """What was asked: how many, committed to without naming anyone."""
+
+    batchId: str
+    requests: int
+    subjects: int
+    records: int
+    commitmentRoot: str
+    ledgerRange: LedgerRange
+    accounted: list[Accounted]
+
+
+class ModelVersion(TypedDict):
+    """One version of the model, by digest."""
+
+    version: int
+    digest: str
+    files: dict[str, FileDigest]
+
+
+class Model(TypedDict):
+    """The model before and after."""
+
+    name: str
+    modelId: str
+    before: ModelVersion
+    after: ModelVersion
+
+
+class Dataset(TypedDict):
+    """The training data before and after, and how many records left it."""
+
+    name: str
+    beforeDigest: str
+    afterDigest: str
+    removed: int
+
+
+class Method(TypedDict):
+    """What was run, by digest."""
+
+    rung: str
+    name: str
+    variant: str | None
+    parameters: dict[str, Any]
+    codeDigest: str
+    configDigest: str
+    environment: dict[str, Any]
+
+
+class Accountant(TypedDict):
+    """What the accountant needs to compute the bound again."""
+
+    mechanism: Literal["poisson_subsampled_gaussian"]
+    sampleRate: float
+    noiseMultiplier: float
+    steps: int
+    clip: float
+
+
+class Learned(TypedDict):
+    """Losses (nats a token) that show whether the DP base learned anything."""
+
+    startLoss: float
+    unigramLoss: float
+    baseLoss: float
+    margin: float
+    learned: bool
+
+
+class Certificate(TypedDict):
+    """An (epsilon, delta) bound for the group of all units deleted since the base was trained."""
+
+    theorem: str
+    unit: Literal["data subject", "record"]
+    neighbours: str
+    points: int
+    epsilon: float
+    delta: float
+    singleEpsilon: float
+    accountant: Accountant
+    unitsDeletedSinceBase: int
+    epsilonLimit: float
+    seedCommitment: str
+    learned: Learned
+
+
+Guarantee = TypedDict(
+    "Guarantee",
+    {
+        "class": GuaranteeClass,
+        "statement": str,
+        "conditions": list[str],
+        "certificate": Certificate | None,
+        "refused": str | None,
+    },
+)
+
+
+class GateJson(TypedDict):
+    """A gate of the policy."""
+
+    metric: str
+    direction: Direction
+    margin: float
+    minimumN: int
+
+
+class GateResultJson(GateJson):
+    """A gate and what the evidence said of it."""
+
+    interval: list[float] | None
+    n: int | None
+    outcome: Outcome
+
+
+class Policy(TypedDict):
+    """The method policy that was in force."""
+
+    name: str
+    digest: str
+    ladder: list[str]
+    reference: Literal["retrained", "every_n", "none"]
+    gates: list[GateJson]
+
+
+class Plan(TypedDict):
+    """The verification plan, and where the log has it."""
+
+    digest: str
+    logIndex: int
+
+
+class Attempt(TypedDict):
+    """One run of one rung."""
+
+    attemptId: str
+    rung: str
+    outcome: Literal["published", "gates_failed", "refused", "error"]
+    code: str | None
+    why: str | None
+    weightsDigest: str | None
+    logIndex: int
+    gates: list[GateResultJson]
+    seconds: float
+
+
+class Estimate(TypedDict):
+    """A value, its 95 % interval, and the number of resampled units (data subjects)."""
+
+    value: float
+    ci95: list[float]
+    n: int
+
+
+class Finding(TypedDict):
+    """One metric on the three models; `difference` is after minus reference, paired."""
+
+    metric: str
+    before: Estimate | None
+    after: Estimate
+    reference: Estimate | None
+    difference: Estimate | None
+
+
+class SeedCheckpoint(TypedDict):
+    """The log's size and root (hex) when it held the finished weights' digest."""
+
+    size: int
+    root: str
+
+
+class Evidence(TypedDict):
+    """What was measured, and the digest of the file with the numbers behind it."""
+
+    suite: str
+    suiteVersion: str
+    seed: str
+    seedCheckpoint: SeedCheckpoint
+    evidenceDigest: str
+    findings: list[Finding]
+
+
+class Predicate(TypedDict):
+    """The whole report."""
+
+    reportId: str
+    createdAt: str
+    startedAt: str
+    finishedAt: str
+    verifiedAt: str
+    requestBatch: RequestBatch
+    model: Model
+    dataset: Dataset
+    method: Method
+    guarantee: Guarantee
+    policy: Policy
+    plan: Plan
+    attempts: list[Attempt]
+    evidence: Evidence
+    gates: list[GateResultJson]
+    limits: list[str]
+    previousReportDigest: str | None
+    witnessed: bool

@@ -1,0 +1,167 @@
+"""The unlearning report: an in-toto Statement v1 whose subjects are the files of the published model.
+
+Its shape is the JSON Schema in `schema/unlearning-report-v1.json`. Beyond a shape, a report must agree with itself:
+
+* the subjects are exactly the files of `model.after`, and both model digests follow from their files;
+* times run startedAt <= finishedAt <= verifiedAt <= createdAt;
+* a request, a metric and an attempt are named once; no more requests are in the batch than are accounted for;
+* one attempt was published, the last one: its rung, weights and gates are those of the report;
+* the gates are the policy's, in its order, and a class that rests on evidence alone has at least one;
+* the plan was logged before every attempt, and the seed follows from the checkpoint that it names;
+* a certificate belongs to a certified or conditional run alone, a certified run has one, and a refused one says why.
+
+What needs more than the report (signatures, log, evidence file, accountant) is checked in `verify`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import rfc8785
+
+from audits import intoto, log, model
+from audits.errors import expect, require
+from audits.predicate import Predicate
+from audits.schema import Schema
+from audits.strict import load_json
+
+PREDICATE_TYPE = "https://expunge.example/unlearning-report/v1"
+SCHEMA = Schema.load("unlearning-report-v1")
+MAX_BYTES = 16 * 1024 * 1024
+_SHOWN = 5
+_BOUNDED = ("certified", "conditional")
+_GATE_FIELDS = ("metric", "direction", "margin", "minimumN")
+
+
+def build(predicate: Predicate) -> bytes:
+    """The payload for the envelope, in RFC 8785 form; `ValueError` lists what is wrong with the report."""
+    files = predicate["model"]["after"]["files"]
+    subjects = [{"name": name, "digest": {"sha256": one["sha256"]}} for name, one in sorted(files.items())]
+    value: dict[str, Any] = {
+        "_type": intoto.TYPE,
+        "subject": subjects,
+        "predicateType": PREDICATE_TYPE,
+        "predicate": predicate,
+    }
+    found = faults(value)
+    expect(not found, " ".join(found))
+    try:
+        payload = rfc8785.dumps(value)
+    except rfc8785.CanonicalizationError as fault:
+        message = "The report holds a value that JSON can't carry."
+        raise ValueError(message) from fault
+    # Floats that are whole numbers come back as integers: read it as everybody else will before it is signed.
+    found = faults(load_json(payload, max_bytes=MAX_BYTES))
+    expect(not found, " ".join(found))
+    return payload
+
+
+def parse(payload: bytes) -> Predicate:
+    """The report in a verified payload; `VerificationError` names its first faults."""
+    value = load_json(payload, what="The statement", max_bytes=MAX_BYTES)
+    found = faults(value)
+    more = f" ({len(found) - _SHOWN} more faults)" if len(found) > _SHOWN else ""
+    require(not found, " ".join(found[:_SHOWN]) + more)
+    require(rfc8785.dumps(value) == payload, "The statement is not in its RFC 8785 form.")
+    return cast("Predicate", value["predicate"])
+
+
+def faults(value: object) -> list[str]:
+    """One sentence for each rule that a statement breaks; none when it keeps them all."""
+    found = SCHEMA.faults(value)
+    # The rules below read fields freely, which only a statement of the right shape has.
+    return found or list(_contradictions(cast("dict[str, Any]", value)))
+
+
+def _contradictions(value: dict[str, Any]) -> Iterator[str]:
+    predicate: Predicate = value["predicate"]
+    subjects = {one["name"]: one["digest"]["sha256"] for one in value["subject"]}
+    files = {name: one["sha256"] for name, one in predicate["model"]["after"]["files"].items()}
+    if subjects != files or len(subjects) != len(value["subject"]):
+        yield "The statement's subjects are not the files of the model after."
+    for label, version in (("before", predicate["model"]["before"]), ("after", predicate["model"]["after"])):
+        if model.digest(version["files"]) != version["digest"]:
+            yield f"The digest of the model {label} does not follow from its files."
+    yield from _times(predicate)
+    yield from _batch(predicate)
+    yield from _attempts(predicate)
+    yield from _gates(predicate)
+    yield from _evidence(predicate)
+    yield from _certificate(predicate)
+
+
+def _times(predicate: Predicate) -> Iterator[str]:
+    order = ("startedAt", "finishedAt", "verifiedAt", "createdAt")
+    times = [cast("Mapping[str, str]", predicate)[name] for name in order]
+    if not all(map(log.is_time, times)):
+        yield "A time of the statement is not in the calendar."
+        return
+    moments = [log.parse_time(one) for one in times]
+    for name, later, before, after in zip(order, order[1:], moments, moments[1:], strict=False):
+        if after < before:
+            yield f"{later} lies before {name}."
+
+
+def _batch(predicate: Predicate) -> Iterator[str]:
+    batch = predicate["requestBatch"]
+    ids = [one["requestId"] for one in batch["accounted"]]
+    if len(set(ids)) != len(ids):
+        yield "A request is accounted for twice."
+    if batch["requests"] > len(ids):
+        yield "The batch has more requests than are accounted for."
+    if batch["subjects"] > batch["records"]:
+        yield "The batch has more data subjects than records."
+    if batch["ledgerRange"]["from"] > batch["ledgerRange"]["to"]:
+        yield "The ledger range ends before it begins."
+
+
+def _attempts(predicate: Predicate) -> Iterator[str]:
+    attempts = predicate["attempts"]
+    ids = [one["attemptId"] for one in attempts]
+    if len(set(ids)) != len(ids):
+        yield "An attempt is named twice."
+    if [one["outcome"] for one in attempts].count("published") != 1 or attempts[-1]["outcome"] != "published":
+        yield "Not exactly one attempt, the last one, was published."
+    last = attempts[-1]
+    if last["rung"] != predicate["method"]["rung"]:
+        yield "The published attempt is of another rung than the report."
+    if last["weightsDigest"] != predicate["model"]["after"]["digest"]:
+        yield "The published attempt has other weights than the model after."
+    if last["gates"] != predicate["gates"]:
+        yield "The published attempt has other gate results than the report."
+    if any(one["rung"] not in predicate["policy"]["ladder"] for one in attempts):
+        yield "An attempt is of a rung that is not on the policy's ladder."
+    if any(one["logIndex"] <= predicate["plan"]["logIndex"] for one in attempts):
+        yield "An attempt was logged before its verification plan."
+
+
+def _gates(predicate: Predicate) -> Iterator[str]:
+    policy = predicate["policy"]["gates"]
+    judged = [{name: cast("Any", one)[name] for name in _GATE_FIELDS} for one in predicate["gates"]]
+    if judged != policy:
+        yield "The gate results are not those of the policy's gates in their order."
+    if not policy and predicate["guarantee"]["class"] not in ("exact", "certified"):
+        yield "A run that rests on evidence alone has no gate."
+
+
+def _evidence(predicate: Predicate) -> Iterator[str]:
+    evidence = predicate["evidence"]
+    metrics = [one["metric"] for one in evidence["findings"]]
+    if len(set(metrics)) != len(metrics):
+        yield "A metric is reported twice."
+    origin = evidence["seedCheckpoint"]
+    seed = log.evaluation_seed(size=origin["size"], root=bytes.fromhex(origin["root"]))
+    if evidence["seed"] != str(seed):
+        yield "The evaluation's seed does not follow from the checkpoint it names."
+    if origin["size"] <= predicate["plan"]["logIndex"]:
+        yield "The evaluation's seed is older than the verification plan."
+
+
+def _certificate(predicate: Predicate) -> Iterator[str]:
+    guarantee = predicate["guarantee"]
+    certificate = guarantee["certificate"]
+    if certificate is not None and guarantee["class"] not in _BOUNDED:
+        yield f"A run of the class {guarantee['class']} has no certificate."
+    if certificate is None and guarantee["class"] == "certified":
+        yield "A certified run has no certificate."
+    if certificate is not None and guarantee["refused"] is not None:
+        yield "A certificate is both given and refused."
