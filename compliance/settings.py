@@ -8,6 +8,7 @@ never a generated fallback: a desk that silently starts with a new key cannot op
 import base64
 import os
 import secrets
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +48,6 @@ class Settings(BaseSettings):
 
     master_key: Key = Field(description="wraps the per-request and per-batch keys")
     matching_key: Key = Field(description="keys the hashes of subjects and forgotten records")
-    key_password: SecretStr = Field(description="encrypts the signing key files")
     operator_token: SecretStr = Field(description="opens the operator's pages")
     agents: dict[str, SecretStr] = Field(default_factory=dict, description="authorised agents' API tokens")
 
@@ -55,6 +55,11 @@ class Settings(BaseSettings):
     mail_from: str = "privacy@localhost"
     country: str = Field(default="DE", description="whose public holidays move a due date")
     subdivision: str = ""
+    time_zone: str = Field(default="UTC", description="whose calendar day a request was received on")
+    extra_holidays: tuple[date, ...] = ()
+    ignored_holidays: tuple[date, ...] = ()
+    ccpa_receipt_day_counts: bool = False
+    submissions_per_hour: int = Field(default=20, ge=0, description="public form, per client; 0 is no limit")
     inclusion_hours: int = Field(default=24, ge=1, description="a receipt's promise: in the log by then")
     lease_seconds: float = Field(default=60.0, gt=0)
     heartbeat_seconds: float = Field(default=5.0, gt=0)
@@ -67,7 +72,7 @@ class Settings(BaseSettings):
 
     @property
     def keys(self) -> Path:
-        """The folder of encrypted signing keys."""
+        """The folder of signing keys, each a file of mode 0600."""
         return self.workdir / "keys"
 
 
@@ -103,7 +108,6 @@ def _fresh(workdir: Path) -> dict[str, str]:
         "ORIGIN": f"localhost/expunge-{secrets.token_hex(4)}",
         "MASTER_KEY": base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode(),
         "MATCHING_KEY": base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode(),
-        "KEY_PASSWORD": secrets.token_urlsafe(24),
         "OPERATOR_TOKEN": secrets.token_urlsafe(24),
         "AGENTS": '{"agent-1": "' + secrets.token_urlsafe(24) + '"}',
     }

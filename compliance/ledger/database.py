@@ -17,6 +17,8 @@ from sqlalchemy.pool import NullPool
 
 from compliance.ledger.tables import Table
 
+READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True, "expunge_read_only": True}
+
 
 def open_database(url: str) -> Engine:
     """An engine for `sqlite:///…` or `postgresql+psycopg://…`."""
@@ -31,14 +33,21 @@ def open_database(url: str) -> Engine:
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the DBAPI's own type
     connection.isolation_level = None  # the driver would otherwise begin late, and deferred
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON",
-                   "busy_timeout=30000"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "secure_delete=ON",
+        "busy_timeout=30000",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
 def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    read_only = connection.get_execution_options().get("expunge_read_only", False)
+    connection.exec_driver_sql(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 def upgrade(engine: Engine) -> None:

@@ -117,7 +117,7 @@ class Request(Table):
     denial_code: Mapped[str | None] = mapped_column(String(48))
     commitment: Mapped[str] = mapped_column(String(64))
     status_digest: Mapped[str] = mapped_column(String(64), unique=True)
-    receipt_payload: Mapped[bytes]
+    receipt: Mapped[dict[str, Any]]
 
 
 class RequestKey(Table):
@@ -221,9 +221,13 @@ class ModelVersion(Table):
     __tablename__ = "model_versions"
     __table_args__ = (
         UniqueConstraint("model_id", "number"),
-        Index("uq_model_versions_current", "model_id", unique=True,
-              sqlite_where=text("state = 'current'"),
-              postgresql_where=text("state = 'current'")),
+        Index(
+            "uq_model_versions_current",
+            "model_id",
+            unique=True,
+            sqlite_where=text("state = 'current'"),
+            postgresql_where=text("state = 'current'"),
+        ),
     )
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)

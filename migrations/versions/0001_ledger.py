@@ -104,7 +104,7 @@ def upgrade() -> None:
         sa.Column("denial_code", sa.String(length=48), nullable=True),
         sa.Column("commitment", sa.String(length=64), nullable=False),
         sa.Column("status_digest", sa.String(length=64), nullable=False),
-        sa.Column("receipt_payload", sa.LargeBinary(), nullable=False),
+        sa.Column("receipt", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_requests")),
         sa.UniqueConstraint("status_digest", name=op.f("uq_requests_status_digest")),
     )

@@ -1,0 +1,71 @@
+"""The part every other part of the ledger stands on: the session, the append, the lookups.
+
+`_append` takes the row lock of the log head first, so appends are in one order on both databases and the
+entry and the change it reports commit together or not at all (invariant 1).
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from audits import log
+from compliance.errors import NotFoundError
+from compliance.ledger import tables
+from compliance.ledger.entries import SALT_BYTES, EntryKind, rfc3339
+from compliance.ledger.vault import Vault
+from compliance.ledger.views import Head
+
+
+_T = TypeVar("_T", bound=tables.Table)
+
+
+class LedgerCore:
+    """A session, the vault and a source of random bytes."""
+
+    def __init__(self, session: Session, *, vault: Vault, secrets: Callable[[int], bytes]) -> None:
+        self._session = session
+        self._vault = vault
+        self._secrets = secrets
+
+    def _append(self, kind: EntryKind, data: dict[str, Any], now: datetime) -> int:
+        """Append one entry and return its index."""
+        grow = update(tables.LogHead).where(tables.LogHead.id == 1).values(size=tables.LogHead.size + 1)
+        index = self._session.execute(grow.returning(tables.LogHead.size)).scalar_one() - 1
+        payload = log.entry(type=kind.value, at=rfc3339(now), salt=self._secrets(SALT_BYTES).hex(), data=data)
+        self._session.execute(
+            insert(tables.LogEntry).values(seq=index, kind=kind.value, payload=payload, recorded_at=now)
+        )
+        return index
+
+    def _get(self, table: type[_T], key: Any, what: str) -> _T:  # noqa: ANN401 - any primary key
+        row = self._session.get(table, key)
+        if row is None:
+            message = f"there is no such {what}; check the id"
+            raise NotFoundError(message, code=f"no-such-{what.replace(' ', '-')}")
+        return row
+
+    def head(self) -> Head:
+        """The log's size and newest checkpoint."""
+        row = self._get(tables.LogHead, 1, "log head")
+        return Head(size=row.size, checkpoint=row.checkpoint, checkpoint_size=row.checkpoint_size)
+
+    def entries(self, start: int, stop: int) -> Iterator[bytes]:
+        """The raw entries with indexes in [start, stop)."""
+        query = (
+            select(tables.LogEntry.payload)
+            .where(tables.LogEntry.seq >= start, tables.LogEntry.seq < stop)
+            .order_by(tables.LogEntry.seq)
+        )
+        return iter(self._session.scalars(query))
+
+    def record_checkpoint(self, *, checkpoint: str, size: int) -> None:
+        """Remember a signed checkpoint; an older one than the newest is ignored."""
+        newer = tables.LogHead.checkpoint_size <= size
+        self._session.execute(
+            update(tables.LogHead)
+            .where(tables.LogHead.id == 1, newer)
+            .values(checkpoint=checkpoint, checkpoint_size=size)
+        )

@@ -1,0 +1,62 @@
+"""Making the log public: one signed checkpoint over all entries, and static tiles anyone can mirror.
+
+The database transaction that appended an entry is the commit point; checkpoint and tiles are derived.
+Publishing after a crash is the same call as publishing on an ordinary day: it reads the entries,
+rebuilds the tree and writes what is missing. A file lock lets one process publish at a time, so that an
+older checkpoint never overwrites a newer one.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from audits import checkpoint, tiles
+from audits.keys import Signer
+from audits.log import Log
+from compliance.errors import UnavailableError
+from compliance.ledger.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Signs checkpoints of the log called `origin` and keeps its static files in `folder`."""
+
+    origin: str
+    signer: Signer
+    folder: Path
+
+    def publish(self, ledger: Ledger) -> tuple[Log, str]:
+        """The log as of now and its newest checkpoint, signed anew when entries were added.
+
+        UnavailableError when the entries contradict the last checkpoint: the log never signs two histories.
+        """
+        with self._alone():
+            head = ledger.head()
+            log = Log(origin=self.origin, entries=ledger.entries(0, head.size))
+            if log.size != head.size:
+                message = "the log's entries and its head disagree; run 'expunge log verify'"
+                raise UnavailableError(message, code="log-damaged")
+            self._refuse_rewritten(log, head.checkpoint)
+            text = head.checkpoint
+            if not text or head.checkpoint_size < log.size:
+                text = log.checkpoint(self.signer)
+                ledger.record_checkpoint(checkpoint=text, size=log.size)
+            tiles.write_tiles(self.folder, [log.entry(index) for index in range(log.size)], text)
+            return log, text
+
+    def _refuse_rewritten(self, log: Log, signed: str) -> None:
+        if not signed:
+            return
+        last = checkpoint.peek(signed)
+        if last.size > log.size or log.root(last.size) != last.root:
+            message = "the log was rewritten since its last checkpoint; run 'expunge log verify' and call the auditor"
+            raise UnavailableError(message, code="log-rewritten")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,73 @@
+"""Which training records does a request concern, and why.
+
+Two ways, and each match says which: the subject field's keyed tag equals the tag of one of the person's
+identifiers (`subject-field`), or the text names the person (`text:name`, `text:email`,
+`text:identifier`). A scan of the text can name somebody else of the same name, so an operator approves.
+Matching proposes; it removes nothing.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+from compliance.ledger.ledger import Ledger
+from compliance.ledger.vault import Vault
+from compliance.ledger.views import MatchView, RequestView, Subject
+from compliance.registry import normalise, subject_tag
+from compliance.store import Store
+from engine.corpus import Record
+
+SHORTEST_NAME = 5  # a shorter name ("Li", "Bo") occurs inside ordinary prose and must be found by other means
+
+
+def match_request(
+    ledger: Ledger, store: Store, vault: Vault, *, request_id: str, ids: Callable[[], str], now: datetime
+) -> RequestView:
+    """Find and record a verified request's matches, and one item a model trained on them."""
+    subject = ledger.open_subject(request_id)
+    matches: list[MatchView] = []
+    items: list[tuple[str, str, str]] = []
+    for dataset in ledger.datasets():
+        models = ledger.models(dataset_id=dataset.id)
+        if not models:
+            continue
+        found = _matches(ledger, vault, dataset.id, store.records(dataset.id), subject)
+        matches += found
+        if found:
+            items += [(ids(), model.id, dataset.id) for model in models]
+    return ledger.record_matches(request_id=request_id, matches=matches, items=items, now=now)
+
+
+def scan(records: Sequence[Record], subject: Subject) -> Iterator[tuple[str, str]]:
+    """(record id, reason) for every record whose text holds one of the person's identifiers."""
+    patterns = [(reason, _pattern(term)) for reason, term in _terms(subject)]
+    for record in records:
+        text = normalise(" ".join(part for part in (record.text, record.question, record.answer) if part))
+        for reason, pattern in patterns:
+            if pattern.search(text):
+                yield record.record_id, reason
+
+
+def _matches(
+    ledger: Ledger, vault: Vault, dataset_id: str, records: Sequence[Record], subject: Subject
+) -> list[MatchView]:
+    identifiers = (subject.email, subject.name, *subject.identifiers)
+    tags = [subject_tag(vault, identifier) for identifier in identifiers if identifier.strip()]
+    found = {(r.record_id, "subject-field") for r in ledger.records_of(dataset_id=dataset_id, subject_tags=tags)}
+    found.update(scan(records, subject))
+    return [
+        MatchView(dataset_id=dataset_id, record_id=record_id, reason=reason)
+        for record_id, reason in sorted(found)
+    ]
+
+
+def _terms(subject: Subject) -> Iterator[tuple[str, str]]:
+    named = [("text:name", subject.name), ("text:email", subject.email)]
+    for reason, raw in named + [("text:identifier", identifier) for identifier in subject.identifiers]:
+        term = normalise(raw)
+        if len(term) >= SHORTEST_NAME:
+            yield reason, term
+
+
+def _pattern(term: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(term)}(?!\w)")

@@ -1,0 +1,186 @@
+"""Method policies: TOML in, frozen values out. A policy that could not be kept cannot be written down.
+
+    name = "records"
+    ladder = ["npo", "dp2", "retrain"]     # tried in this order until one holds
+    reference = "retrained"                # who pays for the reference model
+    minimum_subjects = 1                   # a batch waits until it has so many
+    challenge_days = 30                    # sealed remains can be asked for so long
+
+    [budget]
+    epsilon_limit = 20.0                   # group bound over every unit deleted since the base was trained
+    delta = 1e-5
+
+    [methods.npo]                          # parameters the engine gets, by method
+    steps = 40
+
+    [[gate]]
+    metric = "verbmem_f"
+    direction = "at_most"                  # at_most | at_least | within, on after minus reference
+    margin = 0.05
+    minimum_n = 1
+
+Unknown keys, methods, metrics and gates are errors that name what is allowed.
+"""
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from audits.gates import Direction, Gate
+from compliance.errors import InvalidInputError
+from engine import catalogue
+
+METRICS = {
+    "verbmem_f": 0.05,
+    "knowmem_f": 0.05,
+    "knowmem_r": 0.05,
+    "privleak_auc": 0.15,
+    "recovery": 0.05,
+    "accuracy_f": 0.05,
+}
+AUC_SUBJECTS = 10
+REFERENCES = ("retrained",)
+KEYS = {"name", "ladder", "reference", "minimum_subjects", "challenge_days", "budget", "methods", "gate", "training",
+        "base"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """What is tried in which order, and what has to hold before anything is published."""
+
+    name: str
+    ladder: tuple[str, ...]
+    reference: str
+    minimum_subjects: int
+    challenge_days: int
+    epsilon_limit: float
+    delta: float
+    gates: tuple[Gate, ...]
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    base: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the policy says, in sorted JSON."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """The policy as plans and reports carry it."""
+        return {
+            "name": self.name,
+            "ladder": list(self.ladder),
+            "reference": self.reference,
+            "minimumSubjects": self.minimum_subjects,
+            "challengeDays": self.challenge_days,
+            "epsilonLimit": self.epsilon_limit,
+            "delta": self.delta,
+            "methods": {name: dict(values) for name, values in self.methods.items()},
+            "training": dict(self.training),
+            "base": dict(self.base),
+            "gates": [gate.to_json() for gate in self.gates],
+        }
+
+
+def parse(text: str) -> Policy:
+    """Read a policy; InvalidInputError with one sentence for the first thing that is wrong."""
+    try:
+        value = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _wrong(f"the policy is not valid TOML: {error}") from None
+    _known("the policy", value, KEYS)
+    budget = value.get("budget", {})
+    _known("[budget]", budget, {"epsilon_limit", "delta"})
+    return Policy(
+        name=_string(value, "name"),
+        ladder=_ladder(value),
+        reference=_one_of("reference", value.get("reference", "retrained"), REFERENCES),
+        minimum_subjects=_count(value, "minimum_subjects", 1),
+        challenge_days=_count(value, "challenge_days", 30),
+        epsilon_limit=_number(budget, "epsilon_limit", 20.0),
+        delta=_number(budget, "delta", 1e-5),
+        gates=_gates(value),
+        methods=_methods(value),
+        training=value.get("training", {}),
+        base=value.get("base", {}),
+        text=text,
+    )
+
+
+def _ladder(value: Mapping[str, Any]) -> tuple[str, ...]:
+    ladder = value.get("ladder")
+    if not isinstance(ladder, list) or not ladder or len(set(ladder)) != len(ladder):
+        raise _wrong("'ladder' must list one or more different methods, the first to be tried first")
+    for name in ladder:
+        _one_of("ladder", name, sorted(catalogue.METHODS))
+    return tuple(ladder)
+
+
+def _methods(value: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    methods = value.get("methods", {})
+    for name in methods:
+        _one_of("methods", name, sorted(catalogue.METHODS))
+    return {name: dict(values) for name, values in methods.items()}
+
+
+def _gates(value: Mapping[str, Any]) -> tuple[Gate, ...]:
+    gates = value.get("gate", [])
+    if not isinstance(gates, list) or not gates:
+        raise _wrong("a policy needs at least one [[gate]]; without one nothing would be checked")
+    parsed = tuple(_gate(gate) for gate in gates)
+    if len({gate.metric for gate in parsed}) != len(parsed):
+        raise _wrong("two gates have the same metric; keep one of them")
+    return parsed
+
+
+def _gate(value: Mapping[str, Any]) -> Gate:
+    _known("[[gate]]", value, {"metric", "direction", "margin", "minimum_n"})
+    metric = _one_of("gate metric", value.get("metric"), sorted(METRICS))
+    direction = _one_of("gate direction", value.get("direction"), get_args(Direction))
+    least = AUC_SUBJECTS if metric == "privleak_auc" else 1
+    minimum = _count(value, "minimum_n", least)
+    if minimum < least:
+        raise _wrong(f"the gate on {metric} needs minimum_n of at least {least}: fewer subjects support no statement")
+    margin = _number(value, "margin", METRICS[metric])
+    return Gate(metric=metric, direction=direction, margin=margin, minimum_n=minimum)  # type: ignore[arg-type]
+
+
+def _wrong(message: str) -> InvalidInputError:
+    return InvalidInputError(message, code="bad-policy")
+
+
+def _known(where: str, value: Mapping[str, Any], keys: set[str]) -> None:
+    unknown = sorted(set(value) - keys)
+    if unknown:
+        raise _wrong(f"{where} has an unknown key '{unknown[0]}'; allowed are {', '.join(sorted(keys))}")
+
+
+def _one_of(where: str, value: object, allowed: Any) -> str:  # noqa: ANN401 - any collection of str
+    if value not in allowed:
+        raise _wrong(f"{where} '{value}' is unknown; use one of {', '.join(allowed)}")
+    return str(value)
+
+
+def _string(value: Mapping[str, Any], key: str) -> str:
+    if not isinstance(value.get(key), str) or not value[key]:
+        raise _wrong(f"'{key}' must be a text")
+    return str(value[key])
+
+
+def _count(value: Mapping[str, Any], key: str, default: int) -> int:
+    number = value.get(key, default)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise _wrong(f"'{key}' must be a whole number of at least 1")
+    return number
+
+
+def _number(value: Mapping[str, Any], key: str, default: float) -> float:
+    number = value.get(key, default)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number) or number <= 0:
+        raise _wrong(f"'{key}' must be a positive number")
+    return float(number)

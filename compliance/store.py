@@ -1,0 +1,128 @@
+"""Content-addressed files: model folders by their digest, data sets by id, sealed remains by batch.
+
+    store/models/<digest>/           a version's folder, never changed once there
+    store/datasets/<id>.jsonl        the records still in the data set
+    store/sealed/<batch>/…           forget set and superseded weights under the batch key
+    store/cache/                     numbers the engine measured, by digest; no text
+
+A folder or file appears under its final name only when it is complete (rename), so a crash leaves a
+`.partial` to sweep and never half a model.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audits import model
+from compliance.errors import InvalidInputError, UnavailableError
+from compliance.ledger.vault import Vault
+from engine.corpus import Record, digest, read_records, write_records
+
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The files below `root`."""
+
+    root: Path
+
+    @property
+    def cache(self) -> Path:
+        """Where the engine keeps measured numbers by digest."""
+        return self._folder("cache")
+
+    def model_path(self, folder_digest: str) -> Path:
+        """Where the version with this digest lies."""
+        return self.root / "models" / folder_digest
+
+    def adopt(self, folder: Path) -> tuple[str, dict[str, dict[str, Any]]]:
+        """Move a finished model folder into the store; its digest and files. A known digest is kept once."""
+        files = model.files(folder)
+        folder_digest = model.digest(files)
+        target = self.model_path(folder_digest)
+        if target.exists():
+            shutil.rmtree(folder)
+        else:
+            self._folder("models")
+            folder.rename(target)
+        return folder_digest, {name: dict(entry) for name, entry in files.items()}
+
+    def import_model(self, folder: Path) -> tuple[str, dict[str, dict[str, Any]]]:
+        """Copy a user's model folder into the store; InvalidInputError for pickles or missing parts."""
+        check_model(folder)
+        partial = self._folder("models") / f"{os.getpid()}.partial"
+        shutil.copytree(folder, partial, symlinks=False)
+        return self.adopt(partial)
+
+    def check(self, folder_digest: str) -> None:
+        """UnavailableError unless the stored folder still has its digest."""
+        path = self.model_path(folder_digest)
+        if not path.is_dir() or model.digest(model.files(path)) != folder_digest:
+            message = "a stored model is missing or was changed; restore the store from its backup"
+            raise UnavailableError(message, code="store-damaged")
+
+    def dataset_path(self, dataset_id: str) -> Path:
+        """Where a data set's records lie."""
+        return self._folder("datasets") / f"{dataset_id}.jsonl"
+
+    def records(self, dataset_id: str) -> tuple[Record, ...]:
+        """The records still in a data set."""
+        return read_records(self.dataset_path(dataset_id))
+
+    def write_dataset(self, dataset_id: str, records: Sequence[Record]) -> str:
+        """Replace a data set's file atomically; the new manifest digest."""
+        path = self.dataset_path(dataset_id)
+        partial = path.with_suffix(".partial")
+        write_records(partial, records)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        return digest(records)
+
+    def sealed_path(self, batch_id: str) -> Path:
+        """Where a batch's sealed remains lie."""
+        return self._folder("sealed") / batch_id
+
+    def seal_folder(self, vault: Vault, key: bytes, *, folder: Path, batch_id: str, name: str) -> Path:
+        """Encrypt every file of `folder` under the batch key, then remove the folder. Repeats safely."""
+        target = self.sealed_path(batch_id) / name
+        target.mkdir(parents=True, exist_ok=True)
+        if folder.is_dir():
+            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+                relative = file.relative_to(folder).as_posix()
+                out = target / (relative.replace("/", "__") + ".sealed")
+                vault.seal_file(key, f"{batch_id}/{name}/{relative}", file, out)
+            shutil.rmtree(folder)
+        return target
+
+    def destroy_sealed(self, batch_id: str) -> None:
+        """Remove a batch's sealed remains."""
+        shutil.rmtree(self.sealed_path(batch_id), ignore_errors=True)
+
+    def run_folder(self, run_id: str) -> Path:
+        """The folder of a run; each attempt has its own below."""
+        return self._folder("runs") / run_id
+
+    def _folder(self, name: str) -> Path:
+        folder = self.root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def check_model(folder: Path) -> None:
+    """InvalidInputError unless `folder` is a Hugging Face model with safetensors weights and no pickle."""
+    if not folder.is_dir():
+        message = "the model folder does not exist; give the path of a Hugging Face model folder"
+        raise InvalidInputError(message, code="no-model-folder")
+    names = [path.name for path in folder.rglob("*") if path.is_file()]
+    pickles = sorted(name for name in names if Path(name).suffix in PICKLES)
+    if pickles:
+        message = f"'{pickles[0]}' is a pickle, which can run code when loaded; convert the weights to safetensors"
+        raise InvalidInputError(message, code="pickle-refused")
+    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
+        message = "a model folder needs config.json and *.safetensors; save it with save_pretrained()"
+        raise InvalidInputError(message, code="not-a-model")

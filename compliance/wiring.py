@@ -1,0 +1,159 @@
+"""The composition root: settings in, everything the doors need out. Nothing below reads settings itself."""
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from audits import keys, log, policy, receipt
+from audits.keys import SigningKey
+from compliance.errors import UnavailableError
+from compliance.ledger.database import READ_ONLY, open_database, upgrade
+from compliance.ledger.entries import rfc3339
+from compliance.ledger.ledger import Ledger
+from compliance.ledger.publication import Publisher
+from compliance.ledger.vault import Vault
+from compliance.matching import match_request
+from compliance.settings import Settings
+from compliance.store import Store
+
+ROLES: tuple[keys.Role, ...] = ("log", "report", "receipt")
+
+
+def system_clock() -> datetime:
+    """Now, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def random_id() -> str:
+    """A random UUID in hex."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What a door holds on to. Frozen: two processes with the same settings have the same services."""
+
+    settings: Settings
+    database: Engine
+    vault: Vault
+    store: Store
+    publisher: Publisher
+    signers: dict[str, SigningKey] = field(repr=False)
+    clock: Callable[[], datetime]
+    ids: Callable[[], str]
+    secrets: Callable[[int], bytes]
+
+    @contextmanager
+    def transaction(self) -> Iterator[Ledger]:
+        """A ledger whose writes commit together when the block ends, and not at all when it raises."""
+        with Session(self.database, expire_on_commit=False) as session, session.begin():
+            yield Ledger(session, vault=self.vault, secrets=self.secrets)
+
+    @contextmanager
+    def read(self) -> Iterator[Ledger]:
+        """A ledger over one consistent state, without waiting for writers; writes fail."""
+        with Session(self.database, expire_on_commit=False) as session:
+            session.connection(execution_options=READ_ONLY)
+            yield Ledger(session, vault=self.vault, secrets=self.secrets)
+
+    def verified(self, request_id: str) -> None:
+        """Match a request whose person has proved who they are. The sweep repeats what fails here."""
+        with self.transaction() as ledger:
+            match_request(ledger, self.store, self.vault, request_id=request_id, ids=self.ids, now=self.clock())
+
+    def publish(self) -> tuple[log.Log, str]:
+        """Sign and write out the log as it is now."""
+        with self.transaction() as ledger:
+            return self.publisher.publish(ledger)
+
+    def receipt(self, request_id: str) -> dict[str, Any]:
+        """The signed receipt of a committed request; it says the same whenever it is asked for."""
+        signer = self.signers["receipt"]
+        with self.read() as ledger:
+            request = ledger.request(request_id)
+            index = ledger.service_key(signer.key_id).log_index
+            entries = tuple(ledger.entries(0, ledger.head().checkpoint_size))
+            newest = ledger.head().checkpoint
+        text = receipt.issue(
+            request_id=request.id,
+            commitment=request.commitment,
+            regime=request.regime,
+            received_at=rfc3339(request.received_at),
+            respond_by=request.receipt["respondBy"],
+            checkpoint=request.receipt["checkpoint"],
+            include_by=request.receipt["includeBy"],
+            signer=signer,
+            key_entry=entries[index],
+            key_proof=log.proof_of(entries, index, newest),
+        )
+        parsed: dict[str, Any] = json.loads(text)
+        return parsed
+
+    def policy_text(self) -> str:
+        """The tlog-policy an auditor pins: hand it over by another way than a bundle."""
+        return policy.format_policy(log_vkey=log.vkey(self.settings.origin, self.signers["log"].public_key))
+
+
+def open_services(
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime] = system_clock,
+    ids: Callable[[], str] = random_id,
+    secrets: Callable[[int], bytes] = os.urandom,
+) -> Services:
+    """Open the desk of `settings`; UnavailableError when it was never prepared (`expunge db upgrade`)."""
+    signers = {role: _load_key(settings.keys / f"{role}.pem", role) for role in ROLES}
+    vault = Vault(
+        master_key=settings.master_key.get_secret_value(),
+        matching_key=settings.matching_key.get_secret_value(),
+        secrets=secrets,
+    )
+    return Services(
+        settings=settings,
+        database=open_database(settings.database_url),
+        vault=vault,
+        store=Store(settings.workdir / "store"),
+        publisher=Publisher(settings.origin, signers["log"], settings.workdir / "log"),
+        signers=signers,
+        clock=clock,
+        ids=ids,
+        secrets=secrets,
+    )
+
+
+def prepare(settings: Settings) -> None:
+    """Bring a work folder up to date: keys, migrations, registered keys, a first checkpoint. Repeatable."""
+    settings.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for role in ROLES:
+        path = settings.keys / f"{role}.pem"
+        if not path.exists():
+            keys.save(keys.generate(role), path)
+    services = open_services(settings)
+    upgrade(services.database)
+    with services.transaction() as ledger:
+        for role in ROLES:
+            signer = services.signers[role]
+            ledger.register_key(
+                key_id=signer.key_id,
+                role=role,
+                public_key=signer.public_key,
+                data=keys.registration(signer),
+                now=services.clock(),
+            )
+    services.publish()
+
+
+def _load_key(path: Path, role: keys.Role) -> SigningKey:
+    if not path.exists():
+        message = f"the {role} key is missing; run 'expunge db upgrade' in a new work folder, or restore it from backup"
+        raise UnavailableError(message, code="no-key")
+    return keys.load(path, role)
