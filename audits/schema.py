@@ -5,8 +5,9 @@ keyword that is not known here is an error when the schema is loaded, never a ru
 """
 
 import json
+import operator
 import re
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,11 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "array": (list,),
     "object": (dict,),
 }
-_LIMITS = {
-    "minimum": (lambda value, limit: value >= limit, "is below"),
-    "maximum": (lambda value, limit: value <= limit, "is above"),
-    "exclusiveMinimum": (lambda value, limit: value > limit, "is not above"),
-    "exclusiveMaximum": (lambda value, limit: value < limit, "is not below"),
+_LIMITS: dict[str, tuple[Callable[[float, float], bool], str]] = {
+    "minimum": (operator.ge, "is below"),
+    "maximum": (operator.le, "is above"),
+    "exclusiveMinimum": (operator.gt, "is not above"),
+    "exclusiveMaximum": (operator.lt, "is not below"),
 }
 _SIZES = (("Length", str, "characters"), ("Items", list, "items"), ("Properties", dict, "keys"))
 

@@ -1,0 +1,88 @@
+"""`python -m audits verify BUNDLE --policy FILE`: the verifier as a command, for people and for programs.
+
+Exit codes: 0 everything holds; 1 something does not, or there is no trust policy; 2 bad usage.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from audits import policy as policies
+from audits import receipt
+from audits.protocol import Verification
+from audits.verify import verify
+
+OK, FAILED, USAGE = 0, 1, 2
+_BUNDLE_EXAMPLE = """example:
+  python -m audits verify bundles/2 --policy trust/tlog-policy --model models/2
+
+The policy must come from somewhere else than the bundle: from the controller's
+website, from a supervisory authority, or from a report verified earlier."""
+_RECEIPT_EXAMPLE = """example:
+  python -m audits receipt receipt.json --policy trust/tlog-policy"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    policy = None if options.policy is None else _read(options.policy, policies.MAX_BYTES)
+    if options.command == "verify":
+        result = verify(options.path, policy, model=options.model)
+    else:
+        result = receipt.verify(_read(options.path, receipt.MAX_BYTES), policy)
+    text = json.dumps(result.to_json()) if options.json else _for_people(result)
+    sys.stdout.write(text + "\n")
+    return OK if result.ok else FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m audits", description="Verify reports and receipts offline.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _command(commands.add_parser("verify", help="verify a report's bundle"), "BUNDLE", _BUNDLE_EXAMPLE)
+    commands.choices["verify"].add_argument("--model", type=_folder, metavar="DIR", help="also compare this model folder")
+    _command(commands.add_parser("receipt", help="verify a request's receipt"), "FILE", _RECEIPT_EXAMPLE)
+    return parser
+
+
+def _command(parser: argparse.ArgumentParser, what: str, example: str) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = example
+    parser.add_argument("path", type=_existing, metavar=what, help=f"the {what.lower()} to verify")
+    parser.add_argument("--policy", type=_existing, metavar="FILE", help="the trust policy (C2SP tlog-policy)")
+    parser.add_argument("--json", action="store_true", help="print one JSON value and nothing else")
+
+
+def _existing(text: str) -> Path:
+    if not Path(text).exists():
+        message = f"{text} does not exist"
+        raise argparse.ArgumentTypeError(message)
+    return Path(text)
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        message = f"{text} is not a folder"
+        raise argparse.ArgumentTypeError(message)
+    return Path(text)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Up to one byte more than the limit, so that the verifier can say what is wrong."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as fault:
+        sys.stderr.write(f"{path} can't be read: {fault.strerror}.\n")
+        raise SystemExit(USAGE) from fault
+
+
+def _for_people(result: Verification) -> str:
+    lines = [f"{one.n:>2}  {'ok' if one.ok else 'NO':<3} {one.name:<21} {one.why}" for one in result.steps]
+    verdict = "VERIFIED" if result.ok else "NOT VERIFIED"
+    return "\n".join([*lines, "", f"{verdict} (trust: {result.trust})"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

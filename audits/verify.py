@@ -1,0 +1,270 @@
+"""The numbered offline protocol: does this bundle prove what its report says?
+
+     1  bundle                 every file is there, within limits
+     2  trust policy           given from outside; one inside the bundle is never trusted
+     3  checkpoint signature   a log of the policy signed the checkpoint
+     4  witnesses              the policy's quorum cosigned it; a log without witnesses is `unwitnessed`
+     5  key registration       the log registers the report key, in the role "report"
+     6  report entry           the log holds an entry for the report, after the key's
+     7  envelope signature     the registered key signed the report, and nothing beside it
+     8  statement              the report is well formed and agrees with itself
+     9  report digest          the log's entry is about exactly these bytes
+    10  evidence               the numbers' file is the one that the report names, and says what the report says
+    11  gates                  every gate, judged again from its interval, allows the publication
+    12  certificate            the stated epsilon is not below the one computed again, nor above its limit
+    13  page                   the HTML page is what the verified report renders to
+    14  model                  (only with a model folder) the model at hand is the one reported on
+
+Trust runs policy -> log key -> checkpoint -> entries -> report key -> envelope -> statement -> everything else. Each
+step uses only what an earlier one has established. Reads files; no network, no database, no clock.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audits import accountant, bundle, dsse, gates, keys, log, model, note, statement
+from audits import policy as policies
+from audits import proof as proofs
+from audits.errors import VerificationError, require
+from audits.predicate import Certificate, Predicate
+from audits.protocol import Recorder, Trust, Verification, present
+from audits.render import html
+from audits.strict import load_json
+
+EPSILON_TOLERANCE = 1e-6
+
+
+@dataclass(slots=True)
+class _State:
+    """What the steps so far have established."""
+
+    path: Path
+    policy_text: str | bytes | None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    policy: policies.Policy | None = None
+    report_proof: proofs.Proof | None = None
+    trust: policies.Trust | None = None
+    public_key: bytes = b""
+    entry: Mapping[str, Any] = field(default_factory=dict)
+    payload: bytes = b""
+    predicate: Predicate | None = None
+
+
+def verify(path: Path, policy_text: str | bytes | None, *, model: Path | None = None) -> Verification:
+    """Verify the bundle at `path` (folder or zip) under a trust policy; never raises on hostile input.
+
+    Without a policy nothing can be believed: the result is not ok, its trust is `none`, and step 2 says which keys
+    the bundle claims, so that they can be compared with what their owners publish.
+    """
+    state = _State(path=path, policy_text=policy_text)
+    recorder = Recorder()
+    recorder.run("bundle", lambda: _read_bundle(state))
+    recorder.run("trust policy", lambda: _read_policy(state))
+    recorder.run("checkpoint signature", lambda: _check_checkpoint(state))
+    recorder.run("witnesses", lambda: _check_witnesses(state))
+    recorder.run("key registration", lambda: _check_key(state))
+    recorder.run("report entry", lambda: _check_entry(state))
+    recorder.run("envelope signature", lambda: _check_envelope(state))
+    recorder.run("statement", lambda: _check_statement(state))
+    recorder.run("report digest", lambda: _check_digest(state))
+    recorder.run("evidence", lambda: _check_evidence(state))
+    recorder.run("gates", lambda: _check_gates(state))
+    recorder.run("certificate", lambda: _check_certificate(state))
+    recorder.run("page", lambda: _check_page(state))
+    if model is not None:
+        recorder.run("model", lambda: _check_model(state, model))
+    level: Trust = "none" if state.trust is None else state.trust.level
+    return recorder.verification(level, state.payload)
+
+
+# (1): read the known files, each within its limit.
+def _read_bundle(state: _State) -> str:
+    found = bundle.read(state.path)
+    state.files = found.files
+    others = f" {found.others} other file(s) lie in the bundle and were not checked." if found.others else ""
+    ignored = " A policy in a bundle is never trusted." if found.has_policy else ""
+    return f"All {len(found.files)} files are there.{others}{ignored}"
+
+
+# (2): whom to trust comes from outside.
+def _read_policy(state: _State) -> str:
+    if state.policy_text is None:
+        message = f"No trust policy was given, so nothing here can be believed. {_claimed_keys(state.files)}"
+        raise VerificationError(message)
+    state.policy = policies.parse(state.policy_text)
+    logs = ", ".join(log.name for log in state.policy.logs)
+    return f"The policy trusts the log(s) {logs} and names {len(state.policy.witnesses)} witness(es)."
+
+
+# (3): a log of the policy signed the checkpoint that both proofs carry.
+def _check_checkpoint(state: _State) -> str:
+    proof = _parse_proof(state.files[bundle.REPORT_PROOF])
+    # Two checkpoints in one bundle could be of two histories, and nothing in the bundle would show it.
+    other = _parse_proof(state.files[bundle.KEY_PROOF])
+    state.report_proof = proof
+    state.trust = policies.verify_log(present(state.policy), proof.checkpoint)
+    require(other.checkpoint == proof.checkpoint, "The two proofs carry different checkpoints.")
+    checkpoint, key = state.trust.checkpoint, keys.fingerprint(state.trust.log.public_key)
+    return f"The log {checkpoint.origin} (key {key}) signed a checkpoint over {checkpoint.size} entries."
+
+
+# (4): enough of the policy's witnesses saw the same history.
+def _check_witnesses(state: _State) -> str:
+    trust = present(state.trust)
+    policies.require_quorum(present(state.policy), trust)
+    if trust.level == "unwitnessed":
+        return "unwitnessed: nobody but the log's operator vouches for there being only one history."
+    return f"Cosigned by {', '.join(trust.witnesses)}."
+
+
+# (5): the report key was registered in the log.
+def _check_key(state: _State) -> str:
+    entry, proof = state.files[bundle.KEY_ENTRY], _parse_proof(state.files[bundle.KEY_PROOF])
+    proofs.require_included(proof, present(state.trust).checkpoint, entry)
+    state.public_key = log.parse_key_entry(entry, "report")
+    require(proof.index < present(state.report_proof).index, "The report key was registered after its report.")
+    return f"Entry {proof.index} registers the report key {keys.fingerprint(state.public_key)}."
+
+
+# (6): the report was logged, after its key.
+def _check_entry(state: _State) -> str:
+    raw, proof = state.files[bundle.REPORT_ENTRY], present(state.report_proof)
+    proofs.require_included(proof, present(state.trust).checkpoint, raw)
+    entry = log.parse_entry(raw)
+    require(entry.type == log.REPORT_LOGGED, "The log entry is not about a report.")
+    require(set(entry.data) == {"reportId", "reportDigest", "keyId"}, "The report's log entry has other fields.")
+    state.entry = entry.data
+    return f"Entry {proof.index} of the log, made at {entry.at}, is about a report."
+
+
+# (7): the registered key signed the envelope; from here on only the verified bytes are used.
+def _check_envelope(state: _State) -> str:
+    envelope = state.files[bundle.REPORT]
+    state.payload = dsse.verify_ours(envelope, payload_type=dsse.INTOTO, public_key=state.public_key)
+    return f"The registered key signed {len(state.payload)} bytes."
+
+
+# (8): the report keeps its schema and its own rules, and claims no more than the log shows.
+def _check_statement(state: _State) -> str:
+    predicate = statement.parse(state.payload)
+    index = present(state.report_proof).index
+    logged = [predicate["plan"]["logIndex"], *(one["logIndex"] for one in predicate["attempts"])]
+    require(max(logged) < index, "The report refers to log entries that come after its own.")
+    require(predicate["evidence"]["seedCheckpoint"]["size"] <= index, "The evaluation's seed is newer than the report.")
+    claimed = predicate["witnessed"] and present(state.trust).level != "witnessed"
+    require(not claimed, "The report calls itself witnessed, and its checkpoint is not.")
+    state.predicate = predicate
+    version = predicate["model"]["after"]["version"]
+    return f"Report {predicate['reportId']} about version {version} of {predicate['model']['name']}."
+
+
+# (9): the log's entry and the envelope are about the same report.
+def _check_digest(state: _State) -> str:
+    digest = hashlib.sha256(state.payload).hexdigest()
+    require(state.entry["reportDigest"] == digest, "The log's entry is about another report.")
+    require(state.entry["keyId"] == keys.key_id(state.public_key), "The log's entry names another key.")
+    require(state.entry["reportId"] == present(state.predicate)["reportId"], "The log's entry names another report.")
+    return f"The report's SHA-256 is {digest}, as logged."
+
+
+# (10): the evidence file is the one that the report names, and says the same.
+def _check_evidence(state: _State) -> str:
+    raw, reported = state.files[bundle.EVIDENCE], present(state.predicate)["evidence"]
+    digest = hashlib.sha256(raw).hexdigest()
+    require(digest == reported["evidenceDigest"], "The evidence file is not the one that the report names.")
+    value = load_json(raw, what="The evidence file")
+    require(isinstance(value, dict), "The evidence file is not a JSON object.")
+    require(value.get("findings") == reported["findings"], "The evidence file and the report state different findings.")
+    return f"{len(reported['findings'])} finding(s) agree with the evidence file."
+
+
+# (11): judge every gate again, from its interval alone.
+def _check_gates(state: _State) -> str:
+    predicate = present(state.predicate)
+    guarantee = predicate["guarantee"]["class"]
+    policy = [gates.Gate.from_json(one) for one in predicate["policy"]["gates"]]
+    judged = gates.judge_all(policy, predicate["evidence"]["findings"])
+    for result, stated in zip(judged, predicate["gates"], strict=True):
+        name = result.gate.metric
+        require(result.to_json() == stated, f"The gate on {name} is {result.outcome}, not what the report says.")
+        blocked = gates.blocks(guarantee, result.outcome)
+        require(not blocked, f"The gate on {name} is {result.outcome}: this {guarantee} run must not be published.")
+    counts = ", ".join(f"{result.gate.metric} {result.outcome}" for result in judged) or "no gates"
+    return f"Judged again for a run of the class {guarantee}: {counts}."
+
+
+# (12): compute the bound again, with the verifier's own accountant.
+def _check_certificate(state: _State) -> str:
+    guarantee = present(state.predicate)["guarantee"]
+    certificate = guarantee["certificate"]
+    if certificate is None:
+        return f"No certificate is given, and none is claimed for the class {guarantee['class']}."
+    require_learned(certificate)
+    for name, group in (("singleEpsilon", 1), ("epsilon", certificate["unitsDeletedSinceBase"])):
+        bound = recompute(certificate, group)
+        stated = certificate["epsilon"] if name == "epsilon" else certificate["singleEpsilon"]
+        require(stated >= bound - EPSILON_TOLERANCE, f"The stated {name} {stated} is below the computed {bound:.6f}.")
+    require(certificate["epsilon"] <= certificate["epsilonLimit"], "The epsilon is above the policy's limit.")
+    require(certificate["delta"] * certificate["points"] < 1, "The delta reaches one in the number of points.")
+    units = certificate["unitsDeletedSinceBase"]
+    return f"epsilon {certificate['epsilon']:.4g} at delta {certificate['delta']:.2g} covers {units} deleted unit(s)."
+
+
+# (13): the page that people read is the report that was verified.
+def _check_page(state: _State) -> str:
+    require(html.page(state.payload) == state.files[bundle.PAGE], "The HTML page is not a rendering of this report.")
+    return "The HTML page is a rendering of this very report."
+
+
+# (14): the model at hand is the model reported on.
+def _check_model(state: _State, folder: Path) -> str:
+    after = present(state.predicate)["model"]["after"]
+    found = model.files(folder)
+    changed = sorted(name for name in found.keys() | after["files"] if found.get(name) != after["files"].get(name))
+    shown = ", ".join(changed[:5])
+    require(not changed, f"{len(changed)} file(s) differ from the model reported on: {shown}.")
+    return f"All {len(found)} files of the model are those reported on."
+
+
+def recompute(certificate: Certificate, group: int) -> float:
+    """The epsilon of a certificate's mechanism for a group of `group` units."""
+    mechanism = certificate["accountant"]
+    try:
+        bound = accountant.epsilon(
+            sample_rate=mechanism["sampleRate"],
+            noise_multiplier=mechanism["noiseMultiplier"],
+            steps=mechanism["steps"],
+            delta=certificate["delta"],
+            group=group,
+        )
+    except ValueError as fault:
+        message = f"The certificate's mechanism can't be accounted for. {fault}"
+        raise VerificationError(message) from fault
+    return bound.epsilon
+
+
+def require_learned(certificate: Certificate) -> None:
+    """Refuse a bound on a base that learned nothing: any noise gives a small epsilon to an empty model."""
+    learned = certificate["learned"]
+    gained = learned["startLoss"] - learned["baseLoss"] >= learned["margin"]
+    require(learned["learned"] and gained, "The DP base did not learn, so its epsilon says nothing.")
+
+
+def _parse_proof(raw: bytes) -> proofs.Proof:
+    proof = proofs.parse(raw)
+    require(proof.extra is None, "The proof carries extra data, which nothing authenticates.")
+    return proof
+
+
+def _claimed_keys(files: Mapping[str, bytes]) -> str:
+    """The keys that a bundle names, for comparing with what their owners publish; unverified."""
+    try:
+        signed = note.parse(_parse_proof(files[bundle.REPORT_PROOF]).checkpoint)
+        log_keys = ", ".join(f"{one.name}+{one.key_id.hex()}" for one in signed.signatures)
+        report_key = log.parse_key_entry(files[bundle.KEY_ENTRY], "report")
+    except VerificationError:
+        return "The keys it names can't be read."
+    return f"It claims checkpoint key(s) {log_keys} and the report key {keys.fingerprint(report_key)}."
