@@ -1,1 +1,1 @@
-"""Can you prove it? Logs, signatures, statements and their offline verification, without torch and without a database."""
+"""Can you prove it? Logs, signatures, statements and their offline verification; no torch, no database."""

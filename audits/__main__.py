@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m audits", description="Verify reports and receipts offline.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _command(commands.add_parser("verify", help="verify a report's bundle"), "BUNDLE", _BUNDLE_EXAMPLE)
-    commands.choices["verify"].add_argument("--model", type=_folder, metavar="DIR", help="also compare this model folder")
+    commands.choices["verify"].add_argument(
+        "--model", type=_folder, metavar="DIR", help="also compare this model folder"
+    )
     _command(commands.add_parser("receipt", help="verify a request's receipt"), "FILE", _RECEIPT_EXAMPLE)
     return parser
 

@@ -162,7 +162,7 @@ class _Step:
         self._ratios: list[float] = []
 
     def log_ratio(self, x: float) -> float:
-        """log L(x), L = P/Q: increasing and convex in x."""
+        """The logarithm of L(x), L = P/Q: increasing and convex in x."""
         return _log_sum([b + (2 * j * x - j * j) / self.scale for j, b in enumerate(self.logs)])
 
     def forward(self) -> Iterator[tuple[int, float]]:

@@ -36,7 +36,9 @@ def sign(payload: bytes, *, payload_type: str, signer: keys.Signer) -> bytes:
     """The envelope file with one signature; the key id is the SHA-256 of the raw public key."""
     expect(payload_type, "An envelope names the type of its payload.")
     signature = signer.sign(pae(payload_type, payload))
-    return format_envelope(payload, payload_type=payload_type, key_id=keys.key_id(signer.public_key), signature=signature)
+    return format_envelope(
+        payload, payload_type=payload_type, key_id=keys.key_id(signer.public_key), signature=signature
+    )
 
 
 def format_envelope(payload: bytes, *, payload_type: str, key_id: str, signature: bytes) -> bytes:
@@ -73,7 +75,9 @@ def verify_ours(envelope: bytes, *, payload_type: str, public_key: bytes) -> byt
     payload = verify(envelope, payload_type=payload_type, public_key=public_key)
     _, _, signatures = parse(envelope)
     key_id, signature = signatures[0]
-    require(len(signatures) == 1 and key_id == keys.key_id(public_key), "The envelope names another key than its signer.")
+    require(
+        len(signatures) == 1 and key_id == keys.key_id(public_key), "The envelope names another key than its signer."
+    )
     form = format_envelope(payload, payload_type=payload_type, key_id=key_id or "", signature=signature)
     require(form == envelope, "The envelope holds more than what was signed.")
     return payload

@@ -42,9 +42,7 @@ _LARGEST_FILE = 16 * 1024
 _P = 2**255 - 19
 _Y8 = 2707385501144840649318225287225658788936804267575313519463743609750303402022
 _LOW_ORDER = frozenset(
-    (y | sign << 255).to_bytes(KEY_SIZE, "little")
-    for y in (0, 1, _P - 1, _Y8, _P - _Y8, _P, _P + 1)
-    for sign in (0, 1)
+    (y | sign << 255).to_bytes(KEY_SIZE, "little") for y in (0, 1, _P - 1, _Y8, _P - _Y8, _P, _P + 1) for sign in (0, 1)
 )
 
 

@@ -1,4 +1,4 @@
-"""The digest of a model: every file of its folder by name, size and content.
+r"""The digest of a model: every file of its folder by name, size and content.
 
     digest = SHA-256 over the lines "<sha256> <size> <name>\\n", sorted by name
 

@@ -3,7 +3,6 @@
 The published JSON Schema (`schema/unlearning-report-v1.json`) is what is enforced; a test keeps both alike. Names
 are lowerCamelCase and times are named by their meaning, as in-toto asks.
 """
-# ruff: noqa: N815
 
 from typing import Any, Literal, TypedDict
 
