@@ -55,10 +55,7 @@ def _matches(
     tags = [subject_tag(vault, identifier) for identifier in identifiers if identifier.strip()]
     found = {(r.record_id, "subject-field") for r in ledger.records_of(dataset_id=dataset_id, subject_tags=tags)}
     found.update(scan(records, subject))
-    return [
-        MatchView(dataset_id=dataset_id, record_id=record_id, reason=reason)
-        for record_id, reason in sorted(found)
-    ]
+    return [MatchView(dataset_id=dataset_id, record_id=record_id, reason=reason) for record_id, reason in sorted(found)]
 
 
 def _terms(subject: Subject) -> Iterator[tuple[str, str]]:

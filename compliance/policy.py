@@ -43,9 +43,20 @@ METRICS = {
     "accuracy_f": 0.05,
 }
 AUC_SUBJECTS = 10
+METHODS = tuple(spec.name for spec in catalogue.METHODS)
 REFERENCES = ("retrained",)
-KEYS = {"name", "ladder", "reference", "minimum_subjects", "challenge_days", "budget", "methods", "gate", "training",
-        "base"}
+KEYS = {
+    "name",
+    "ladder",
+    "reference",
+    "minimum_subjects",
+    "challenge_days",
+    "budget",
+    "methods",
+    "gate",
+    "training",
+    "base",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,14 +128,14 @@ def _ladder(value: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(ladder, list) or not ladder or len(set(ladder)) != len(ladder):
         raise _wrong("'ladder' must list one or more different methods, the first to be tried first")
     for name in ladder:
-        _one_of("ladder", name, sorted(catalogue.METHODS))
+        _one_of("ladder", name, METHODS)
     return tuple(ladder)
 
 
 def _methods(value: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     methods = value.get("methods", {})
     for name in methods:
-        _one_of("methods", name, sorted(catalogue.METHODS))
+        _one_of("methods", name, METHODS)
     return {name: dict(values) for name, values in methods.items()}
 
 
@@ -147,7 +158,7 @@ def _gate(value: Mapping[str, Any]) -> Gate:
     if minimum < least:
         raise _wrong(f"the gate on {metric} needs minimum_n of at least {least}: fewer subjects support no statement")
     margin = _number(value, "margin", METRICS[metric])
-    return Gate(metric=metric, direction=direction, margin=margin, minimum_n=minimum)  # type: ignore[arg-type]
+    return Gate.from_json({"metric": metric, "direction": direction, "margin": margin, "minimumN": minimum})
 
 
 def _wrong(message: str) -> InvalidInputError:

@@ -94,14 +94,16 @@ def add_dataset(
 
 def _view(vault: Vault, line: Line) -> RecordView:
     tag = None if line.subject is None else subject_tag(vault, line.subject)
-    return RecordView(
-        record_id=line.record.record_id, content_tag=content_tag(vault, line.record), subject_tag=tag
-    )
+    return RecordView(record_id=line.record.record_id, content_tag=content_tag(vault, line.record), subject_tag=tag)
 
 
 def _stored(record: Record, unit: str) -> Record:
     return Record(
-        record_id=record.record_id, unit=unit, text=record.text, question=record.question, answer=record.answer
+        record_id=record.record_id,
+        unit=unit,
+        text=record.text,
+        question=record.question,
+        answer=record.answer,
     )
 
 

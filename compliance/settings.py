@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     inclusion_hours: int = Field(default=24, ge=1, description="a receipt's promise: in the log by then")
     lease_seconds: float = Field(default=60.0, gt=0)
     heartbeat_seconds: float = Field(default=5.0, gt=0)
+    beat_seconds: float = Field(default=5.0, gt=0, description="how often the beat looks for work")
+    personal_data_days: int = Field(default=30, ge=0, description="days after closing until a request's key goes")
     engine_threads: int = Field(default=2, ge=1)
 
     @property

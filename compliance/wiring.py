@@ -3,7 +3,7 @@
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 from audits import keys, log, policy, receipt
 from audits.keys import SigningKey
 from compliance.errors import UnavailableError
-from compliance.ledger.database import READ_ONLY, open_database, upgrade
+from compliance.ledger.database import open_database, read_only, upgrade
 from compliance.ledger.entries import rfc3339
 from compliance.ledger.ledger import Ledger
-from compliance.ledger.publication import Publisher
+from compliance.ledger.publication import Published, Publisher
 from compliance.ledger.vault import Vault
 from compliance.matching import match_request
 from compliance.settings import Settings
@@ -47,7 +47,7 @@ class Services:
     vault: Vault
     store: Store
     publisher: Publisher
-    signers: dict[str, SigningKey] = field(repr=False)
+    signers: Mapping[str, SigningKey] = field(repr=False)
     clock: Callable[[], datetime]
     ids: Callable[[], str]
     secrets: Callable[[int], bytes]
@@ -62,7 +62,7 @@ class Services:
     def read(self) -> Iterator[Ledger]:
         """A ledger over one consistent state, without waiting for writers; writes fail."""
         with Session(self.database, expire_on_commit=False) as session:
-            session.connection(execution_options=READ_ONLY)
+            session.connection(execution_options=read_only(self.database))
             yield Ledger(session, vault=self.vault, secrets=self.secrets)
 
     def verified(self, request_id: str) -> None:
@@ -70,7 +70,7 @@ class Services:
         with self.transaction() as ledger:
             match_request(ledger, self.store, self.vault, request_id=request_id, ids=self.ids, now=self.clock())
 
-    def publish(self) -> tuple[log.Log, str]:
+    def publish(self) -> Published:
         """Sign and write out the log as it is now."""
         with self.transaction() as ledger:
             return self.publisher.publish(ledger)
@@ -83,18 +83,17 @@ class Services:
             index = ledger.service_key(signer.key_id).log_index
             entries = tuple(ledger.entries(0, ledger.head().checkpoint_size))
             newest = ledger.head().checkpoint
-        text = receipt.issue(
+        payload = receipt.build(
             request_id=request.id,
             commitment=request.commitment,
             regime=request.regime,
             received_at=rfc3339(request.received_at),
-            respond_by=request.receipt["respondBy"],
+            respond_by=f"{request.receipt['respondBy']}T23:59:59Z",
             checkpoint=request.receipt["checkpoint"],
             include_by=request.receipt["includeBy"],
-            signer=signer,
-            key_entry=entries[index],
-            key_proof=log.proof_of(entries, index, newest),
         )
+        proof = log.proof_of(entries, index, newest)
+        text = receipt.issue(payload, signer=signer, key_entry=entries[index], key_proof=proof)
         parsed: dict[str, Any] = json.loads(text)
         return parsed
 
@@ -111,7 +110,7 @@ def open_services(
     secrets: Callable[[int], bytes] = os.urandom,
 ) -> Services:
     """Open the desk of `settings`; UnavailableError when it was never prepared (`expunge db upgrade`)."""
-    signers = {role: _load_key(settings.keys / f"{role}.pem", role) for role in ROLES}
+    signers: dict[str, SigningKey] = {role: _load_key(settings.keys / f"{role}.pem", role) for role in ROLES}
     vault = Vault(
         master_key=settings.master_key.get_secret_value(),
         matching_key=settings.matching_key.get_secret_value(),
@@ -146,10 +145,11 @@ def prepare(settings: Settings) -> None:
                 key_id=signer.key_id,
                 role=role,
                 public_key=signer.public_key,
-                data=keys.registration(signer),
+                data=keys.registration(signer, role),
                 now=services.clock(),
             )
     services.publish()
+    services.database.dispose()
 
 
 def _load_key(path: Path, role: keys.Role) -> SigningKey:

@@ -78,7 +78,7 @@ class Batches(Requests):
         self._session.flush()
         self._session.add(tables.BatchKey(batch_id=batch_id, wrapped=wrapped))
         self._session.add(
-            tables.Run(id=run_id, batch_id=batch_id, state=RunState.QUEUED, epoch=0, queued_at=now)
+            tables.Run(id=run_id, batch_id=batch_id, state=RunState.QUEUED, epoch=0, progress={}, queued_at=now)
         )
         for view in items:
             item = self._get(tables.Item, view.id, "item")
@@ -101,6 +101,7 @@ class Batches(Requests):
             challenge_ends=row.challenge_ends,
             run_id=run.id,
             run_state=RunState(run.state),
+            progress=run.progress,
         )
 
     def batches(self, model_id: str | None = None) -> list[BatchView]:
@@ -112,9 +113,7 @@ class Batches(Requests):
 
     def batch_items(self, batch_id: str) -> list[ItemView]:
         """The items of a batch."""
-        query = (
-            select(tables.Item.request_id).where(tables.Item.batch_id == batch_id).order_by(tables.Item.id)
-        )
+        query = select(tables.Item.request_id).where(tables.Item.batch_id == batch_id).order_by(tables.Item.id)
         found = [item for request in self._session.scalars(query) for item in self.items(request)]
         return [item for item in found if item.batch_id == batch_id]
 
@@ -151,16 +150,12 @@ class Batches(Requests):
             return None
         return Claim(run_id=run_id, batch_id=row.batch_id, epoch=row.epoch, leased_until=now + lease)
 
-    def heartbeat(self, claim: Claim, *, lease: timedelta, now: datetime) -> bool:
+    def heartbeat(self, claim: Claim, *, lease: timedelta, progress: dict[str, Any], now: datetime) -> bool:
         """Prolong the lease; False when the claim was superseded and the worker must stop."""
         run = tables.Run
         mine = (run.id == claim.run_id) & (run.epoch == claim.epoch) & (run.state == RunState.CLAIMED)
-        return (
-            self._session.execute(
-                update(run).where(mine).values(leased_until=now + lease).returning(run.id)
-            ).one_or_none()
-            is not None
-        )
+        prolong = update(run).where(mine).values(leased_until=now + lease, progress=progress).returning(run.id)
+        return self._session.execute(prolong).one_or_none() is not None
 
     def lost_runs(self, *, now: datetime, queued_before: datetime) -> list[str]:
         """Runs to enqueue again: lease run out, or queued long ago and never claimed."""
@@ -172,6 +167,10 @@ class Batches(Requests):
     def run_epoch(self, run_id: str) -> int:
         """How often the run has been claimed."""
         return self._get(tables.Run, run_id, "run").epoch
+
+    def batch_of(self, run_id: str) -> BatchView:
+        """The batch a run executes; NotFoundError."""
+        return self.batch(self._get(tables.Run, run_id, "run").batch_id)
 
     def release_run(self, claim: Claim, *, stuck: bool) -> None:
         """Give a claim back after a failure: to the queue, or `stuck` until an operator looks."""
@@ -256,9 +255,7 @@ class Batches(Requests):
         query = select(tables.Attempt).where(tables.Attempt.run_id == run_id)
         return [
             _attempt(row)
-            for row in self._session.scalars(
-                query.order_by(tables.Attempt.started_at, tables.Attempt.log_index)
-            )
+            for row in self._session.scalars(query.order_by(tables.Attempt.started_at, tables.Attempt.log_index))
         ]
 
     def log_report(
@@ -292,10 +289,7 @@ class Batches(Requests):
 
     def reports(self) -> list[ReportView]:
         """Every report, oldest first."""
-        return [
-            _report(row)
-            for row in self._session.scalars(select(tables.Report).order_by(tables.Report.log_index))
-        ]
+        return [_report(row) for row in self._session.scalars(select(tables.Report).order_by(tables.Report.log_index))]
 
     def report(self, report_id: str) -> ReportView:
         """One report; NotFoundError."""
@@ -319,9 +313,7 @@ class Batches(Requests):
             self._settle(request_id, now)
         return requests
 
-    def register_key(
-        self, *, key_id: str, role: str, public_key: bytes, data: dict[str, Any], now: datetime
-    ) -> int:
+    def register_key(self, *, key_id: str, role: str, public_key: bytes, data: dict[str, Any], now: datetime) -> int:
         """Log and remember a signing key's public half; a known key keeps its first entry."""
         known = self._session.get(tables.ServiceKey, key_id)
         if known is not None:
@@ -333,9 +325,7 @@ class Batches(Requests):
     def service_key(self, key_id: str) -> ServiceKeyView:
         """One registered key; NotFoundError."""
         row = self._get(tables.ServiceKey, key_id, "key")
-        return ServiceKeyView(
-            key_id=row.key_id, role=row.role, public_key=row.public_key, log_index=row.log_index
-        )
+        return ServiceKeyView(key_id=row.key_id, role=row.role, public_key=row.public_key, log_index=row.log_index)
 
 
 def _attempt(row: tables.Attempt) -> AttemptView:

@@ -18,7 +18,6 @@ from compliance.ledger.entries import SALT_BYTES, EntryKind, rfc3339
 from compliance.ledger.vault import Vault
 from compliance.ledger.views import Head
 
-
 _T = TypeVar("_T", bound=tables.Table)
 
 

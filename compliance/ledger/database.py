@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from compliance.ledger.tables import Table
 
-READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True, "expunge_read_only": True}
+READ_ONLY = "expunge_read_only"
 
 
 def open_database(url: str) -> Engine:
@@ -28,6 +28,13 @@ def open_database(url: str) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
+
+
+def read_only(engine: Engine) -> dict[str, Any]:
+    """Execution options of a transaction that sees one state and cannot write."""
+    if engine.dialect.name == "sqlite":
+        return {READ_ONLY: True}
+    return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the DBAPI's own type
@@ -45,7 +52,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -
 
 
 def _begin_immediate(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get("expunge_read_only", False)
+    read_only = connection.get_execution_options().get(READ_ONLY, False)
     connection.exec_driver_sql(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 

@@ -20,6 +20,19 @@ from compliance.ledger.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """The log as it was signed: its entries, its tree and the checkpoint over them."""
+
+    entries: tuple[bytes, ...]
+    log: Log
+    checkpoint: str
+
+    def proof(self, index: int) -> str:
+        """The `.tlog-proof` of an entry under this checkpoint."""
+        return self.log.proof(index, self.checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
 class Publisher:
     """Signs checkpoints of the log called `origin` and keeps its static files in `folder`."""
 
@@ -27,14 +40,15 @@ class Publisher:
     signer: Signer
     folder: Path
 
-    def publish(self, ledger: Ledger) -> tuple[Log, str]:
+    def publish(self, ledger: Ledger) -> Published:
         """The log as of now and its newest checkpoint, signed anew when entries were added.
 
         UnavailableError when the entries contradict the last checkpoint: the log never signs two histories.
         """
         with self._alone():
             head = ledger.head()
-            log = Log(origin=self.origin, entries=ledger.entries(0, head.size))
+            entries = tuple(ledger.entries(0, head.size))
+            log = Log(origin=self.origin, entries=entries)
             if log.size != head.size:
                 message = "the log's entries and its head disagree; run 'expunge log verify'"
                 raise UnavailableError(message, code="log-damaged")
@@ -43,8 +57,8 @@ class Publisher:
             if not text or head.checkpoint_size < log.size:
                 text = log.checkpoint(self.signer)
                 ledger.record_checkpoint(checkpoint=text, size=log.size)
-            tiles.write_tiles(self.folder, [log.entry(index) for index in range(log.size)], text)
-            return log, text
+            tiles.write_tiles(self.folder, entries, text)
+            return Published(entries, log, text)
 
     def _refuse_rewritten(self, log: Log, signed: str) -> None:
         if not signed:

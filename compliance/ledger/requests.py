@@ -108,9 +108,7 @@ class Requests(LedgerCore):
         self._session.add(row)
         self._session.flush()
         self._session.add(tables.RequestKey(request_id=request_id, wrapped=wrapped))
-        self._session.add(
-            tables.PersonalData(request_id=request_id, purpose="subject", ciphertext=ciphertext)
-        )
+        self._session.add(tables.PersonalData(request_id=request_id, purpose="subject", ciphertext=ciphertext))
         data = {
             "requestId": request_id,
             "commitment": commitment,
@@ -129,9 +127,7 @@ class Requests(LedgerCore):
 
     def request_by_status(self, status_digest: str) -> RequestView:
         """The request whose status token has this digest; NotFoundError."""
-        row = self._session.scalar(
-            select(tables.Request).where(tables.Request.status_digest == status_digest)
-        )
+        row = self._session.scalar(select(tables.Request).where(tables.Request.status_digest == status_digest))
         if row is None:
             message = "there is no such request; check the link in your receipt"
             raise NotFoundError(message, code="no-such-request")
@@ -166,9 +162,7 @@ class Requests(LedgerCore):
     def keep_secret(self, *, request_id: str, purpose: str, plaintext: bytes) -> None:
         """Encrypt something under the request's key, replacing what had the same purpose."""
         ciphertext = self._vault.seal(self._request_key(request_id), f"{request_id}/{purpose}", plaintext)
-        self._session.merge(
-            tables.PersonalData(request_id=request_id, purpose=purpose, ciphertext=ciphertext)
-        )
+        self._session.merge(tables.PersonalData(request_id=request_id, purpose=purpose, ciphertext=ciphertext))
 
     def open_secret(self, *, request_id: str, purpose: str) -> bytes:
         """Decrypt what `keep_secret` kept; NotFoundError once it has been erased."""
@@ -191,9 +185,19 @@ class Requests(LedgerCore):
         self._session.execute(delete(tables.RequestKey).where(tables.RequestKey.request_id == request_id))
         self._append(EntryKind.REQUEST_ERASED, {"requestId": request_id}, now)
 
-    def issue_code(
-        self, *, request_id: str, digest: str, expires_at: datetime, attempts: int, now: datetime
-    ) -> None:
+    def closed_with_data(self, *, before: datetime) -> list[str]:
+        """Requests closed before this time whose personal data still exist and have nothing left to tell."""
+        open_notice = select(tables.Notice.id).where(
+            tables.Notice.request_id == tables.Request.id, tables.Notice.sent_at.is_(None)
+        )
+        query = (
+            select(tables.Request.id)
+            .join(tables.RequestKey, tables.RequestKey.request_id == tables.Request.id)
+            .where(tables.Request.closed_at <= before, ~open_notice.exists())
+        )
+        return list(self._session.scalars(query))
+
+    def issue_code(self, *, request_id: str, digest: str, expires_at: datetime, attempts: int, now: datetime) -> None:
         """Set a new identity code; the first one moves the request to `identity_pending`."""
         before = self._session.get(tables.IdentityCode, request_id)
         issued = 1 if before is None else before.issued + 1
@@ -297,9 +301,7 @@ class Requests(LedgerCore):
         self._move(row, RequestState.WITHDRAWN, now)
         return _request(row)
 
-    def extend_request(
-        self, *, request_id: str, actor: str, code: str, respond_by: date, now: datetime
-    ) -> RequestView:
+    def extend_request(self, *, request_id: str, actor: str, code: str, respond_by: date, now: datetime) -> RequestView:
         """Move the due date once, with a coded reason; ConflictError when extended or ended."""
         row = self._get(tables.Request, request_id, "request")
         if row.extended or RequestState(row.state) in FINAL:

@@ -303,7 +303,7 @@ class BatchKey(Table):
 
 
 class Run(Table):
-    """The execution of a batch. Lease columns are operational; `epoch` fences stale workers."""
+    """The execution of a batch. Lease and progress are operational; `epoch` fences stale workers."""
 
     __tablename__ = "runs"
     id: Mapped[str] = mapped_column(ID, primary_key=True)
@@ -311,6 +311,7 @@ class Run(Table):
     state: Mapped[str] = mapped_column(String(16), index=True)
     epoch: Mapped[int]
     leased_until: Mapped[datetime | None]
+    progress: Mapped[dict[str, Any]]
     queued_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
 

@@ -32,9 +32,7 @@ class Training(LedgerCore):
         if self._session.scalar(select(tables.DataSet.id).where(tables.DataSet.name == name)) is not None:
             message = f"a data set named '{name}' exists; choose another name"
             raise ConflictError(message, code="name-taken")
-        row = tables.DataSet(
-            id=dataset_id, name=name, subject_field=subject_field, digest=digest, added_at=now
-        )
+        row = tables.DataSet(id=dataset_id, name=name, subject_field=subject_field, digest=digest, added_at=now)
         self._session.add(row)
         self._session.flush()
         values = [
@@ -47,15 +45,12 @@ class Training(LedgerCore):
             for r in records
         ]
         self._session.execute(insert(tables.TrainingRecord), values)
-        self._append(
-            EntryKind.DATASET_ADDED, {"datasetId": dataset_id, "digest": digest, "records": len(records)}, now
-        )
+        self._append(EntryKind.DATASET_ADDED, {"datasetId": dataset_id, "digest": digest, "records": len(records)}, now)
 
     def datasets(self) -> list[DataSetView]:
         """Every data set, by name."""
         return [
-            self._dataset(row)
-            for row in self._session.scalars(select(tables.DataSet).order_by(tables.DataSet.name))
+            self._dataset(row) for row in self._session.scalars(select(tables.DataSet).order_by(tables.DataSet.name))
         ]
 
     def dataset(self, dataset_id: str) -> DataSetView:
@@ -124,9 +119,7 @@ class Training(LedgerCore):
         """Which of these tags belong to something forgotten."""
         wanted, found = list(tags), set()
         for start in range(0, len(wanted), 500):
-            query = select(tables.Suppression.tag).where(
-                tables.Suppression.tag.in_(wanted[start : start + 500])
-            )
+            query = select(tables.Suppression.tag).where(tables.Suppression.tag.in_(wanted[start : start + 500]))
             found.update(self._session.scalars(query))
         return found
 
@@ -207,9 +200,7 @@ class Training(LedgerCore):
         versions = self.versions(model_id)
         version = tables.ModelVersion
         self._session.execute(
-            update(version)
-            .where(version.model_id == model_id, version.state == CURRENT)
-            .values(state="superseded")
+            update(version).where(version.model_id == model_id, version.state == CURRENT).values(state="superseded")
         )
         row = version(
             id=version_id,

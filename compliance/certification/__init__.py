@@ -1,0 +1,1 @@
+"""Evidence to gates, statement, signature, self-verification, log and ledger."""

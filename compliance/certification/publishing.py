@@ -1,0 +1,144 @@
+"""From a passed attempt to a published version.
+
+1. The statement is built, signed, and its digest logged under the worker's claim.
+2. A bundle is written over a fresh checkpoint, and our own offline verifier judges it under our own policy.
+3. Only a bundle that it accepts takes its place, and only then is the version made current, in one
+   transaction with the deletion budget and the items. A bundle that fails leaves everything as it was.
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from audits import dsse, statement, verify
+from audits.render import html
+from compliance import policy as policies
+from compliance.certification.guarantee import epsilon
+from compliance.certification.report import ended_attempts, predicate_of
+from compliance.desk import Desk
+from compliance.errors import UnavailableError
+from compliance.ledger.entries import rfc3339
+from compliance.ledger.ledger import Ledger
+from compliance.ledger.lifecycle import ItemState
+from compliance.ledger.views import AttemptView, BatchView, Claim
+from compliance.policy import Policy
+
+
+def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) -> None:
+    """Sign, log, verify and publish; UnavailableError when our own verifier rejects the bundle."""
+    payload, index, key_index = _log_report(desk, claim, batch)
+    published = desk.publish()
+    key = desk.signers["report"]
+    files = {
+        "report.dsse.json": dsse.sign(payload, payload_type=dsse.INTOTO, signer=key),
+        "report.entry.json": published.entries[index],
+        "report.tlog-proof": published.proof(index).encode(),
+        "key.entry.json": published.entries[key_index],
+        "key.tlog-proof": published.proof(key_index).encode(),
+        "evidence.json": attempt.record["numbers"].encode(),
+        "report.html": html.page(payload),
+    }
+    partial = _write_bundle(desk, batch, files)
+    weights = desk.store.model_path(attempt.record["weightsDigest"])
+    verdict = verify.verify(partial, desk.policy_text(), model=weights)
+    if not verdict.ok:
+        failed = next(step for step in verdict.steps if not step.ok)
+        message = f"our own verifier rejected the report at step {failed.n} ({failed.name}); nothing was published"
+        raise UnavailableError(message, code="report-rejected")
+    _publish(desk, claim, batch, attempt, hashlib.sha256(payload).hexdigest())
+
+
+def place_bundle(desk: Desk, batch: BatchView) -> None:
+    """Move the verified bundle of a published batch to its place; repeated after a crash, it does nothing."""
+    partial = _partial(desk, batch)
+    if partial.is_dir():
+        target = bundle_path(desk, batch)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+
+
+def bundle_path(desk: Desk, batch: BatchView) -> Path:
+    """Where the bundle of a batch lies: under the model's name and the number of the version it published."""
+    with desk.read() as ledger:
+        model = ledger.model(batch.model_id)
+        numbers = {v.report_digest: v.number for v in ledger.versions(model.id)}
+        digests = {report.batch_id: report.digest for report in ledger.reports()}
+    number = numbers.get(digests.get(batch.id), 0)
+    return desk.settings.workdir / "bundles" / f"{model.name}-v{number}"
+
+
+def _log_report(desk: Desk, claim: Claim, batch: BatchView) -> tuple[bytes, int, int]:
+    now, report_id, key = desk.clock(), desk.ids(), desk.signers["report"]
+    with desk.transaction() as ledger:
+        attempts = ended_attempts(ledger, claim.run_id)
+        predicate: Any = predicate_of(ledger, batch, attempts, report_id=report_id, created_at=rfc3339(now))
+        payload = statement.build(predicate)
+        index = ledger.log_report(
+            claim,
+            report_id=report_id,
+            digest=hashlib.sha256(payload).hexdigest(),
+            envelope=dsse.sign(payload, payload_type=dsse.INTOTO, signer=key),
+            key_id=key.key_id,
+            ledger_to=predicate["requestBatch"]["ledgerRange"]["to"],
+            now=now,
+        )
+        return payload, index, ledger.service_key(key.key_id).log_index
+
+
+def _partial(desk: Desk, batch: BatchView) -> Path:
+    return desk.settings.workdir / "bundles" / f".{batch.id}.partial"
+
+
+def _write_bundle(desk: Desk, batch: BatchView, files: dict[str, bytes]) -> Path:
+    folder = _partial(desk, batch)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def _publish(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView, report_digest: str) -> None:
+    now, record = desk.clock(), attempt.record
+    with desk.transaction() as ledger:
+        ledger.move_batch_items(claim, state=ItemState.PUBLISHED, now=now)
+        policy = policies.parse(ledger.model(batch.model_id).policy)
+        ledger.publish_version(
+            version_id=desk.ids(),
+            model_id=batch.model_id,
+            digest=record["weightsDigest"],
+            files=record["files"],
+            path=str(desk.store.model_path(record["weightsDigest"])),
+            guarantee=record["class"],
+            report_digest=report_digest,
+            now=now,
+        )
+        if record["newBase"] is not None:
+            _replace_base(desk, ledger, batch, record["newBase"])
+        else:
+            _spend(desk, ledger, batch, policy)
+
+
+def _replace_base(desk: Desk, ledger: Ledger, batch: BatchView, made: dict[str, Any]) -> None:
+    ledger.add_base(
+        base_id=desk.ids(),
+        model_id=batch.model_id,
+        digest=made["digest"],
+        path=str(desk.store.model_path(made["digest"])),
+        accountant=made["accountant"],
+        learned=made["learned"],
+        seed_commitment=made["seedCommitment"],
+        units=made["accountant"]["units"],
+        now=desk.clock(),
+    )
+
+
+def _spend(desk: Desk, ledger: Ledger, batch: BatchView, policy: Policy) -> None:
+    """The base that stays has seen the deleted units: whatever rung published, they count against it."""
+    base = ledger.base(batch.model_id)
+    if base is None:
+        return
+    base = ledger.spend_budget(base_id=base.id, units=batch.plan["subjects"], batch_id=batch.id, now=desk.clock())
+    if epsilon(base.accountant, delta=policy.delta, group=base.units_deleted) > policy.epsilon_limit:
+        ledger.mark_spent(base_id=base.id, batch_id=batch.id, now=desk.clock())

@@ -1,0 +1,1 @@
+"""Running a batch: claim, lease, heartbeat, spawn the engine, collect evidence, publish, seal, fulfil."""

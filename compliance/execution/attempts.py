@@ -1,0 +1,188 @@
+"""One attempt, in the order that keeps the numbers honest.
+
+1. The rung's weights are made and moved under their digest.
+2. The digest is logged, and a checkpoint over it is signed: from here on the weights cannot change.
+3. The test items are drawn with the seed of that checkpoint, and the models are measured.
+4. The gates are judged on the intervals, and the outcome is logged, whatever it is.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import audits.log
+from audits.gates import Result, blocks, judge_all
+from compliance.desk import Desk
+from compliance.execution.process import EngineFailedError, EngineProcess
+from compliance.execution.rungs import Rung, Unlearned
+from compliance.ledger.entries import rfc3339
+from compliance.ledger.lifecycle import AttemptOutcome, ItemState
+from compliance.ledger.views import Claim
+from engine import catalogue
+from engine.contract import Evidence, Job, Kind
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """An attempt's logged record and whether its gates let it be published."""
+
+    record: dict[str, Any]
+    passed: bool
+
+
+class Attempt:
+    """A rung under a claim."""
+
+    def __init__(self, desk: Desk, claim: Claim, rung: Rung, *, attempt_id: str) -> None:
+        self._desk = desk
+        self._claim = claim
+        self._rung = rung
+        self._id = attempt_id
+
+    def run(self, process: EngineProcess, reference: Callable[[], Path]) -> Measured:
+        """Try the rung; the outcome is in the ledger when this returns. `reference` waits for the reference."""
+        started, clock = time.monotonic(), rfc3339(self._desk.clock())
+        with self._desk.transaction() as ledger:
+            ledger.start_attempt(self._claim, attempt_id=self._id, rung=self._rung.name, now=self._desk.clock())
+            ledger.move_batch_items(self._claim, state=ItemState.UNLEARNING, now=self._desk.clock())
+        try:
+            unlearned = self._rung.unlearn(process, self._rung.space.folder / self._id)
+        except EngineFailedError as error:
+            return self._fail(error, time.monotonic() - started)
+        digest, files = self._desk.store.adopt(unlearned.path)
+        seed, origin = self._fix(digest)
+        evidence = self._measure(process, digest, reference(), seed)
+        record = self._record(unlearned, digest, files, evidence, seed, origin)
+        record |= {
+            "startedAt": clock,
+            "verifiedAt": rfc3339(self._desk.clock()),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        return self._judge(record, evidence)
+
+    def _fail(self, error: EngineFailedError, seconds: float) -> Measured:
+        record: dict[str, Any] = {
+            "code": error.code,
+            "why": str(error),
+            "weightsDigest": None,
+            "gates": [],
+            "seconds": round(seconds, 3),
+        }
+        self._finish(AttemptOutcome.ERROR, record)
+        return Measured(record=record, passed=False)
+
+    def _fix(self, digest: str) -> tuple[int, dict[str, Any]]:
+        """Log the weights' digest, sign a checkpoint over it, and derive the test seed from that."""
+        now = self._desk.clock()
+        with self._desk.transaction() as ledger:
+            ledger.fix_weights(self._claim, attempt_id=self._id, digest=digest, now=now)
+            ledger.move_batch_items(self._claim, state=ItemState.VERIFYING, now=now)
+        log = self._desk.publish().log
+        root = log.root()
+        return audits.log.evaluation_seed(size=log.size, root=root), {"size": log.size, "root": root.hex()}
+
+    def _measure(self, process: EngineProcess, digest: str, reference: Path, seed: int) -> Evidence:
+        space = self._rung.space
+        job = Job(
+            version=1,
+            kind=Kind.EVALUATE,
+            seed=seed,
+            threads=self._rung.threads,
+            models={
+                "before": str(self._rung.before),
+                "after": str(self._desk.store.model_path(digest)),
+                "reference": str(reference),
+            },
+            forget=str(space.forget),
+            retain=str(space.retain),
+            holdout=str(space.holdout) if space.holdout.exists() else None,
+            cache=str(self._desk.store.cache),
+            options={"suite": "records"},
+        )
+        return process.run(job, self._rung.progress)
+
+    def _record(
+        self,
+        unlearned: Unlearned,
+        digest: str,
+        files: dict[str, Any],
+        evidence: Evidence,
+        seed: int,
+        origin: dict[str, Any],
+    ) -> dict[str, Any]:
+        made = unlearned.evidence
+        findings = evidence.to_mapping()["findings"]
+        numbers = json.dumps({"findings": findings}, sort_keys=True, indent=1) + "\n"
+        base = None
+        if unlearned.base is not None:
+            base_digest, _ = self._desk.store.adopt(unlearned.base.path)
+            base = {
+                "digest": base_digest,
+                "accountant": unlearned.base.evidence.accountant,
+                "learned": unlearned.base.evidence.learned,
+                "seedCommitment": unlearned.base.evidence.seed_commitment,
+            }
+        return {
+            "code": "",
+            "why": "",
+            "weightsDigest": digest,
+            "files": files,
+            "newBase": base,
+            "method": {
+                "rung": self._rung.name,
+                "name": self._rung.name,
+                "variant": made.variant or None,
+                "parameters": made.parameters,
+                "codeDigest": made.code_digest,
+                "configDigest": made.config_digest,
+                "environment": made.environment,
+            },
+            "suite": evidence.suite,
+            "suiteVersion": evidence.suite_version,
+            "seed": str(seed),
+            "seedCheckpoint": origin,
+            "findings": findings,
+            "numbers": numbers,
+            "evidenceDigest": hashlib.sha256(numbers.encode()).hexdigest(),
+            "class": self._guarantee_class(),
+        }
+
+    def _guarantee_class(self) -> str:
+        """The catalogue's class; a DP base that did not learn leaves evidence only."""
+        base = self._rung.base
+        if self._rung.name == "dp2" and (base is None or base.learned.get("learned") is not True):
+            return "empirical"
+        return catalogue.method(self._rung.name).guarantee.value
+
+    def _judge(self, record: dict[str, Any], evidence: Evidence) -> Measured:
+        results = judge_all(self._rung.policy.gates, evidence.to_mapping()["findings"])
+        blocking = [result for result in results if blocks(record["class"], result.outcome)]
+        record["gates"] = [result.to_json() for result in results]
+        if not blocking:
+            self._finish(AttemptOutcome.PUBLISHED, record)
+            return Measured(record=record, passed=True)
+        record["code"], record["why"] = "gates-failed", _why(blocking)
+        self._finish(AttemptOutcome.GATES_FAILED, record)
+        self._discard(record)
+        return Measured(record=record, passed=False)
+
+    def _finish(self, outcome: AttemptOutcome, record: dict[str, Any]) -> None:
+        with self._desk.transaction() as ledger:
+            ledger.finish_attempt(
+                self._claim, attempt_id=self._id, outcome=outcome, record=record, now=self._desk.clock()
+            )
+
+    def _discard(self, record: dict[str, Any]) -> None:
+        """Weights that failed their gates still hold what was to be forgotten."""
+        for digest in (record["weightsDigest"], (record["newBase"] or {}).get("digest")):
+            if digest is not None:
+                shutil.rmtree(self._desk.store.model_path(digest), ignore_errors=True)
+
+
+def _why(blocking: list[Result]) -> str:
+    return "; ".join(f"{result.gate.metric} is {result.outcome}" for result in blocking)

@@ -1,0 +1,161 @@
+"""Which approved items form the next batch of a model, and which rungs of the ladder may be tried.
+
+One batch a model at a time. Its forget set is the records of its items; its retain set is the rest of
+the data set, from which everything forgotten earlier has already gone. The plan (rungs, gates, margins,
+parameters, digests of the inputs, how the test seed will be drawn) is logged before the run starts, so
+that nothing can be chosen after the numbers are known.
+
+A rung that cannot succeed is refused in the plan with its reason: an `empirical` method with fewer
+subjects than a gate needs, a DP base that is missing, did not learn, or whose budget does not reach.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from audits import accountant
+from compliance import policy as policies
+from compliance.ledger.ledger import Ledger
+from compliance.ledger.views import BaseView, BatchView, ItemView, ModelView
+from compliance.policy import Policy
+from compliance.store import Store
+from engine import catalogue
+from engine.contract import Guarantee
+from engine.corpus import Record, digest
+
+SEED_RULE = "the engine's seed is derived from the log checkpoint that contains the digest of the weights"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """A data set divided for one batch."""
+
+    forget: tuple[Record, ...]
+    retain: tuple[Record, ...]
+
+    @property
+    def units(self) -> int:
+        """How many data subjects the forget set belongs to."""
+        return len({record.unit for record in self.forget})
+
+
+def plan_batch(
+    ledger: Ledger, store: Store, *, model: ModelView, ids: Callable[[], str], now: datetime
+) -> BatchView | None:
+    """Plan and log the model's next batch; None when nothing is approved, or too few to be a batch yet."""
+    policy = policies.parse(model.policy)
+    items = ledger.approved_items(model.id)
+    if not items or len({item.request_id for item in items}) < policy.minimum_subjects:
+        return None
+    batch_id = ids()
+    plan = _plan(ledger, store, model=model, policy=policy, items=items, batch_id=batch_id)
+    return ledger.plan_batch(
+        batch_id=batch_id,
+        run_id=ids(),
+        model_id=model.id,
+        items=items,
+        plan=plan,
+        plan_digest=digest_of(plan),
+        now=now,
+    )
+
+
+def split(ledger: Ledger, records: Sequence[Record], request_ids: Sequence[str], dataset_id: str) -> Split:
+    """Divide a data set's records into those the requests concern and the rest."""
+    wanted = {
+        match.record_id
+        for request_id in request_ids
+        for match in ledger.matches(request_id)
+        if match.dataset_id == dataset_id
+    }
+    return Split(
+        forget=tuple(record for record in records if record.record_id in wanted),
+        retain=tuple(record for record in records if record.record_id not in wanted),
+    )
+
+
+def digest_of(value: Mapping[str, Any]) -> str:
+    """SHA-256 of sorted JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def group_bound(base: BaseView, *, units: int, delta: float) -> float:
+    """ε at `delta` for this batch's units together with all units deleted since the base was trained."""
+    record = base.accountant
+    bound = accountant.epsilon(
+        sample_rate=record["sampleRate"],
+        noise_multiplier=record["noiseMultiplier"],
+        steps=record["steps"],
+        delta=delta,
+        group=base.units_deleted + units,
+    )
+    return bound.epsilon
+
+
+def _plan(
+    ledger: Ledger,
+    store: Store,
+    *,
+    model: ModelView,
+    policy: Policy,
+    items: Sequence[ItemView],
+    batch_id: str,
+) -> dict[str, Any]:
+    requests = list(dict.fromkeys(item.request_id for item in items))
+    parts = split(ledger, store.records(model.dataset_id), requests, model.dataset_id)
+    base = ledger.base(model.id)
+    return {
+        "batchId": batch_id,
+        "modelId": model.id,
+        "requests": requests,
+        "subjects": parts.units,
+        "records": len(parts.forget),
+        "forgetDigest": digest(parts.forget),
+        "retainDigest": digest(parts.retain),
+        "beforeDigest": ledger.current_version(model.id).digest,
+        "startDigest": model.start_digest,
+        "baseDigest": None if base is None else base.digest,
+        "policy": policy.to_json(),
+        "policyDigest": policy.digest,
+        "rungs": [
+            {"rung": rung, "refused": refusal(rung, policy=policy, base=base, units=parts.units)}
+            for rung in policy.ladder
+        ],
+        "suite": "records",
+        "seedRule": SEED_RULE,
+    }
+
+
+def refusal(rung: str, *, policy: Policy, base: BaseView | None, units: int) -> str | None:
+    """Why a rung cannot be tried for this batch, or None."""
+    if rung == "dp2":
+        return _refuse_dp2(policy, base, units)
+    if catalogue.method(rung).guarantee is Guarantee.EMPIRICAL:
+        for gate in policy.gates:
+            if units < gate.minimum_n:
+                return (
+                    f"the gate on {gate.metric} needs {gate.minimum_n} subjects and the batch has {units}: "
+                    "for an empirical method an underpowered finding is a failed gate"
+                )
+    return None
+
+
+def _refuse_dp2(policy: Policy, base: BaseView | None, units: int) -> str | None:
+    if base is None:
+        return "the model has no DP base"
+    if base.state == "spent":
+        return "the deletion budget of the DP base is spent; the next retraining makes a new base"
+    if base.units_deleted + units >= base.units:
+        return "the batch would delete every unit the DP base was trained on"
+    if policy.delta >= 1 / base.units:
+        return f"delta must stay below 1/{base.units}, one over the number of units"
+    bound = group_bound(base, units=units, delta=policy.delta)
+    if bound > policy.epsilon_limit:
+        return (
+            f"the group bound for {base.units_deleted + units} deleted units is epsilon {bound:.2f}, above the "
+            f"policy's limit of {policy.epsilon_limit:g}: the deletion budget of the DP base does not reach"
+        )
+    return None
