@@ -11,6 +11,7 @@ from compliance.regimes.clocks import Deadlines, deadlines
 from compliance.regimes.gdpr import GDPR
 from compliance.regimes.model import Clock, Denial, Period, Regime, Unit
 from compliance.regimes.places import PLACES, Place, place
+from compliance.regimes.words import length, spelled
 
 REGIMES = {regime.code: regime for regime in (GDPR, CCPA)}
 
@@ -30,5 +31,7 @@ __all__ = [
     "add_months",
     "add_working_days",
     "deadlines",
+    "length",
     "place",
+    "spelled",
 ]

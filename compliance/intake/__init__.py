@@ -1,0 +1,41 @@
+"""A request from any door: validate, identify, deduplicate, record, answer; and what is decided about it.
+
+The doors call these functions and nothing below them. Each owns its transaction, so that what it returns was
+committed. None takes a time from its caller.
+"""
+
+from compliance.intake.confirmation import by_token, confirm, new_code, withdraw
+from compliance.intake.decisions import EXTENSION_CODES, approve, deny, extend, hold, release
+from compliance.intake.desk import Desk
+from compliance.intake.filing import Caller, Filed, clocks, day_of, file
+from compliance.intake.identity import status_token
+from compliance.intake.limits import BusyError, Gatekeeper
+from compliance.intake.progress import Progress, progress
+from compliance.intake.validation import SCOPES, Submission, submission
+
+__all__ = [
+    "EXTENSION_CODES",
+    "SCOPES",
+    "BusyError",
+    "Caller",
+    "Desk",
+    "Filed",
+    "Gatekeeper",
+    "Progress",
+    "Submission",
+    "approve",
+    "by_token",
+    "clocks",
+    "confirm",
+    "day_of",
+    "deny",
+    "extend",
+    "file",
+    "hold",
+    "new_code",
+    "progress",
+    "release",
+    "status_token",
+    "submission",
+    "withdraw",
+]

@@ -1,0 +1,75 @@
+"""What an operator decides, with the letter that tells the person, in one transaction.
+
+Every refusal has a code its regime knows. A reason in free text is for the person alone: it lies in the
+vault, the letter carries it, and the log sees the code.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from compliance.errors import InvalidInputError
+from compliance.intake.desk import Desk
+from compliance.intake.filing import clocks, day_of
+from compliance.intake.validation import STATEMENT_MAX, text
+from compliance.ledger.ledger import Ledger
+from compliance.ledger.views import RequestView
+from compliance.regimes import REGIMES
+
+EXTENSION_CODES = ("complexity", "number_of_requests")
+
+
+def approve(desk: Desk, *, request_id: str, actor: str) -> RequestView:
+    """Agree; the items join the next batch."""
+    with desk.transaction() as ledger:
+        return ledger.approve_request(request_id=request_id, actor=actor, now=desk.clock())
+
+
+def deny(desk: Desk, *, request_id: str, actor: str, code: str, reason: str) -> RequestView:
+    """Refuse with a code of the request's regime and a reason in words, and write to the person."""
+    with _telling(desk, request_id, "denied", reason) as ledger:
+        regime = REGIMES[ledger.request(request_id).regime]
+        if regime.denial(code) is None:
+            known = ", ".join(denial.code for denial in regime.denials)
+            message = f"this refusal is not known to '{regime.code}'; use one of: {known}"
+            raise InvalidInputError(message, code="unknown-denial")
+        return ledger.deny_request(request_id=request_id, actor=actor, code=code, now=desk.clock())
+
+
+def extend(desk: Desk, *, request_id: str, actor: str, code: str, reason: str) -> RequestView:
+    """Use the one extension the law gives, counted from receipt, and write to the person.
+
+    Refused after the first period has ended: the person must be told within it.
+    """
+    if code not in EXTENSION_CODES:
+        message = f"the reason for an extension is unknown; use one of: {', '.join(EXTENSION_CODES)}"
+        raise InvalidInputError(message, code="unknown-extension")
+    with _telling(desk, request_id, "extended", reason) as ledger:
+        view, now = ledger.request(request_id), desk.clock()
+        dates = clocks(desk.settings, regime=view.regime, received_at=view.received_at)
+        if day_of(desk.settings, now) > view.respond_by:
+            message = f"an extension had to be announced by {view.respond_by.isoformat()}; answer the request now"
+            raise InvalidInputError(message, code="extension-too-late")
+        return ledger.extend_request(
+            request_id=request_id, actor=actor, code=code, respond_by=dates.extended_by, now=now
+        )
+
+
+def hold(desk: Desk, *, request_id: str, actor: str, code: str = "operator") -> RequestView:
+    """Set aside; the clock goes on."""
+    with desk.transaction() as ledger:
+        return ledger.hold_request(request_id=request_id, actor=actor, code=code, now=desk.clock())
+
+
+def release(desk: Desk, *, request_id: str, actor: str) -> RequestView:
+    """Take up again what was on hold."""
+    with desk.transaction() as ledger:
+        return ledger.release_request(request_id=request_id, actor=actor, now=desk.clock())
+
+
+@contextmanager
+def _telling(desk: Desk, request_id: str, kind: str, reason: str) -> Iterator[Ledger]:
+    words = text(reason, what="reason", most=STATEMENT_MAX, lines=True)
+    with desk.transaction() as ledger:
+        yield ledger
+        ledger.keep_secret(request_id=request_id, purpose=f"{kind}-reason", plaintext=words.encode())
+        ledger.enqueue_notice(notice_id=desk.ids(), request_id=request_id, kind=kind, now=desk.clock())

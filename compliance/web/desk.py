@@ -1,0 +1,351 @@
+"""The operator's pages: every clock, every decision, and no personal data until it is asked for."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from compliance import intake
+from compliance.errors import ComplianceError, NotFoundError
+from compliance.intake import Gatekeeper, Progress
+from compliance.ledger.ledger import Ledger
+from compliance.ledger.lifecycle import FINAL, ItemState, RequestState
+from compliance.ledger.views import BatchView, ItemView, MatchView, ModelView, RequestView, Subject
+from compliance.regimes import REGIMES
+from compliance.web import sessions, words
+from compliance.web.forms import Form, read_form
+from compliance.web.rendering import Renderer, see_other
+from compliance.web.reports import has_report, report_page
+from compliance.wiring import Services
+
+_LOG = logging.getLogger(__name__)
+_ACTOR = "operator"
+_SHOWN = 500
+_SOON = 7
+_DECIDE = {RequestState.MATCHED}
+Handler = Callable[[Request, Form], Response]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A line of the list."""
+
+    view: RequestView
+    progress: Progress
+    closed_on: str
+
+    @property
+    def urgency(self) -> str:
+        """How the line is marked."""
+        return urgency(self.progress)
+
+
+def urgency(progress: Progress) -> str:
+    """`late`, `soon` or nothing."""
+    if progress.overdue:
+        return "late"
+    return "soon" if progress.days_left is not None and progress.days_left <= _SOON else ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeskPages:
+    """Operator's pages over the services of one desk."""
+
+    desk: Services
+    renderer: Renderer
+    keeper: Gatekeeper
+
+    def routes(self) -> list[Route]:
+        """What an operator may open after signing in."""
+        acts: dict[str, Handler] = {
+            "approve": self.approve,
+            "deny": self.deny,
+            "extend": self.extend,
+            "hold": self.hold,
+            "release": self.release,
+            "identity": self.open_identity,
+        }
+        one = "/desk/requests/{request_id}"
+        return [
+            Route("/desk/login", self.login, methods=["GET"]),
+            Route("/desk/login", self._posted(self.sign_in, signed_in=False), methods=["POST"]),
+            Route("/desk/logout", self._posted(self.sign_out), methods=["POST"]),
+            Route("/desk", self._guarded(self.requests), methods=["GET"]),
+            Route("/desk/models", self._guarded(self.models), methods=["GET"]),
+            Route("/desk/reports/{batch_id}", self._guarded(self.report), methods=["GET"]),
+            Route(one, self._guarded(self.request), methods=["GET"]),
+            *(Route(f"{one}/{name}", self._posted(act), methods=["POST"]) for name, act in acts.items()),
+        ]
+
+    def login(self, request: Request, *, error: str = "") -> Response:
+        """The door."""
+        status = HTTPStatus.FORBIDDEN if error else HTTPStatus.OK
+        return self.renderer.page(request, "desk_login.html", status=status, signed_in=False, error=error)
+
+    def sign_in(self, request: Request, form: Form) -> Response:
+        """Open a session for the operator's token."""
+        now, token = self.desk.clock(), self._token()
+        self.keeper.login(request.client.host if request.client else "unknown", now)
+        if not form.genuine or not sessions.is_token(form["token"], token):
+            return self.login(request, error="this is not the operator's token")
+        response = see_other("/desk")
+        value = sessions.open_session(self.desk.vault, token, now=now, secrets=self.desk.secrets)
+        seconds = int(sessions.LIFETIME.total_seconds())
+        self.renderer.set_cookie(response, sessions.COOKIE, value, seconds=seconds)
+        return response
+
+    def sign_out(self, _request: Request, _form: Form) -> Response:
+        """Close the session of this browser."""
+        response = see_other("/desk/login")
+        self.renderer.set_cookie(response, sessions.COOKIE, "", seconds=0)
+        return response
+
+    def requests(self, request: Request) -> Response:
+        """Open requests, the most urgent first, or the ended ones, the latest first."""
+        ended, now = "ended" in request.query_params, self.desk.clock()
+        states = [state for state in RequestState if (state in FINAL) == ended]
+        with self.desk.read() as ledger:
+            views = [view for state in states for view in _all(ledger, state)]
+        rows = [self._row(view, now) for view in views]
+        if ended:
+            rows.sort(key=lambda row: row.closed_on, reverse=True)
+        else:
+            rows.sort(key=lambda row: (row.progress.alarm_by, row.view.received_at))
+        return self._page(
+            request,
+            "desk_requests.html",
+            rows=rows[:_SHOWN],
+            ended=ended,
+            overdue=sum(row.urgency == "late" for row in rows),
+            soon=sum(row.urgency == "soon" for row in rows),
+            waiting=sum(row.view.state in _DECIDE for row in rows),
+        )
+
+    def request(self, request: Request) -> Response:
+        """One request with everything needed to decide on it."""
+        return self._request_page(request)
+
+    def approve(self, request: Request, _form: Form) -> Response:
+        """Agree."""
+        return self._act(request, lambda request_id: intake.approve(self.desk, request_id=request_id, actor=_ACTOR))
+
+    def deny(self, request: Request, form: Form) -> Response:
+        """Refuse, with a code and reasons."""
+        return self._act(
+            request,
+            lambda request_id: intake.deny(
+                self.desk, request_id=request_id, actor=_ACTOR, code=form["code"], reason=form["reason"]
+            ),
+            form=form,
+            name="deny",
+        )
+
+    def extend(self, request: Request, form: Form) -> Response:
+        """Use the one extension."""
+        return self._act(
+            request,
+            lambda request_id: intake.extend(
+                self.desk, request_id=request_id, actor=_ACTOR, code=form["code"], reason=form["reason"]
+            ),
+            form=form,
+            name="extend",
+        )
+
+    def hold(self, request: Request, _form: Form) -> Response:
+        """Set aside."""
+        return self._act(request, lambda request_id: intake.hold(self.desk, request_id=request_id, actor=_ACTOR))
+
+    def release(self, request: Request, _form: Form) -> Response:
+        """Take up again."""
+        return self._act(request, lambda request_id: intake.release(self.desk, request_id=request_id, actor=_ACTOR))
+
+    def open_identity(self, request: Request, _form: Form) -> Response:
+        """Show who filed the request, once, in the answer to this very click."""
+        request_id = request.path_params["request_id"]
+        with self.desk.read() as ledger:
+            subject = _subject(ledger, request_id)
+        _LOG.info("the identity behind request %s was opened", request_id)
+        return self._request_page(request, subject=subject, asked=True)
+
+    def models(self, request: Request) -> Response:
+        """Models, their versions and batches."""
+        with self.desk.read() as ledger:
+            found = [self._model(ledger, model) for model in ledger.models()]
+        return self._page(request, "desk_models.html", models=found)
+
+    def report(self, request: Request) -> Response:
+        """The report of a batch."""
+        return report_page(self.desk, request.path_params["batch_id"])
+
+    def _act(
+        self,
+        request: Request,
+        act: Callable[[str], RequestView],
+        *,
+        form: Form | None = None,
+        name: str = "",
+    ) -> Response:
+        request_id = request.path_params["request_id"]
+        try:
+            act(request_id)
+        except NotFoundError:
+            raise
+        except ComplianceError as error:
+            return self._request_page(request, message=str(error), form=form, failed=name)
+        return see_other(f"/desk/requests/{request_id}")
+
+    def _request_page(
+        self,
+        request: Request,
+        *,
+        message: str = "",
+        form: Form | None = None,
+        failed: str = "",
+        subject: Subject | None = None,
+        asked: bool = False,
+    ) -> Response:
+        with self.desk.read() as ledger:
+            view = ledger.request(request.path_params["request_id"])
+            items = [self._item(item) for item in ledger.items(view.id)]
+            matches = _grouped(ledger, ledger.matches(view.id))
+        regime = REGIMES[view.regime]
+        row = self._row(view, self.desk.clock())
+        return self._page(
+            request,
+            "desk_request.html",
+            status=HTTPStatus.CONFLICT if message else HTTPStatus.OK,
+            view=view,
+            progress=row.progress,
+            urgency=row.urgency,
+            closed_on=intake.day_of(self.desk.settings, view.closed_at) if view.closed_at else None,
+            regime=regime,
+            denial=regime.denial(view.denial_code) if view.denial_code else None,
+            items=items,
+            matches=matches,
+            acts=_acts(view, row.progress),
+            extension_codes=intake.EXTENSION_CODES,
+            subject=subject,
+            erased=asked and subject is None,
+            message=message,
+            form=form or Form({}, genuine=True),
+            failed=failed,
+        )
+
+    def _row(self, view: RequestView, now: datetime) -> Row:
+        progress = intake.progress(self.desk.settings, view, now=now)
+        closed = "" if view.closed_at is None else f"{view.closed_at:%Y-%m-%d %H:%M}"
+        return Row(view=view, progress=progress, closed_on=closed)
+
+    def _item(self, item: ItemView) -> dict[str, Any]:
+        report = item.batch_id if item.batch_id and has_report(self.desk, item.batch_id) else None
+        state = words.ITEMS[item.state] if item.state is not ItemState.PROPOSED else "waits for your decision"
+        return {"name": item.model_name, "state": state, "report": report, "denial_code": item.denial_code}
+
+    def _model(self, ledger: Ledger, model: ModelView) -> dict[str, Any]:
+        every = model.every_seconds
+        return {
+            "name": model.name,
+            "dataset": ledger.dataset(model.dataset_id).name,
+            "schedule": "No schedule." if every is None else f"A batch every {_interval(every)}.",
+            "versions": list(reversed(ledger.versions(model.id))),
+            "batches": [self._batch(ledger, batch) for batch in reversed(ledger.batches(model.id))],
+        }
+
+    def _batch(self, ledger: Ledger, batch: BatchView) -> dict[str, Any]:
+        tried = [f"{a.rung} {a.outcome.value.replace('_', ' ')}" for a in ledger.attempts(batch.run_id)]
+        return {
+            "planned": f"{batch.planned_at:%Y-%m-%d %H:%M}",
+            "requests": len({item.request_id for item in ledger.batch_items(batch.id)}),
+            "run": batch.run_state.value,
+            "tried": ", ".join(tried) or "nothing yet",
+            "report": batch.id if has_report(self.desk, batch.id) else None,
+        }
+
+    def _page(
+        self, request: Request, template: str, *, status: HTTPStatus = HTTPStatus.OK, **context: object
+    ) -> Response:
+        return self.renderer.page(request, template, status=status, signed_in=True, **context)
+
+    def _token(self) -> str:
+        return self.desk.settings.operator_token.get_secret_value()
+
+    def _signed_in(self, request: Request) -> bool:
+        cookie = request.cookies.get(sessions.COOKIE, "")
+        return sessions.is_open(self.desk.vault, self._token(), cookie, now=self.desk.clock())
+
+    def _guarded(self, handler: Callable[[Request], Response]) -> Callable[[Request], Response]:
+        def endpoint(request: Request) -> Response:
+            return handler(request) if self._signed_in(request) else see_other("/desk/login")
+
+        return endpoint
+
+    def _posted(self, handler: Handler, *, signed_in: bool = True) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            form = await read_form(request, self.desk.vault)
+            if signed_in and not self._signed_in(request):
+                return see_other("/desk/login")
+            if signed_in and not form.genuine:
+                sentence = "Nothing was changed. Please go back, reload the page and try again."
+                return self.renderer.problem(request, HTTPStatus.FORBIDDEN, "The page was too old", sentence)
+            return await run_in_threadpool(handler, request, form)
+
+        return endpoint
+
+
+def _all(ledger: Ledger, state: RequestState) -> list[RequestView]:
+    found: list[RequestView] = []
+    while True:
+        page = ledger.requests(state=state, after=found[-1].id if found else None, limit=_SHOWN)
+        found += page
+        if len(page) < _SHOWN:
+            return found
+
+
+def _subject(ledger: Ledger, request_id: str) -> Subject | None:
+    try:
+        return ledger.open_subject(request_id)
+    except NotFoundError:
+        return None
+
+
+def _grouped(ledger: Ledger, matches: tuple[MatchView, ...]) -> list[dict[str, str]]:
+    names = {m.dataset_id: ledger.dataset(m.dataset_id).name for m in matches}
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for match in matches:
+        why = words.REASONS.get(match.reason, match.reason)
+        reasons.setdefault((match.dataset_id, match.record_id), []).append(why)
+    return [
+        {"dataset": names[dataset], "record_id": record, "reasons": "; ".join(why)}
+        for (dataset, record), why in reasons.items()
+    ]
+
+
+def _acts(view: RequestView, progress: Progress) -> set[str]:
+    """What the state allows; the ledger has the last word."""
+    if progress.ended:
+        return set()
+    acts = {"deny"}
+    if progress.extended_by is not None:
+        acts.add("extend")
+    if view.state in {RequestState.ON_HOLD, RequestState.NEEDS_INPUT}:
+        return acts | {"release"}
+    if view.state is RequestState.MATCHED:
+        acts.add("approve")
+    if view.state in {RequestState.VERIFIED, RequestState.MATCHED, RequestState.APPROVED}:
+        acts.add("hold")
+    return acts
+
+
+def _interval(seconds: int) -> str:
+    for size, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds % size == 0:
+            count = seconds // size
+            return name if count == 1 else f"{count} {name}s"
+    return f"{seconds} seconds"

@@ -1,0 +1,196 @@
+"""The pages of data subjects: ask, confirm, follow, take back."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from compliance import intake
+from compliance.errors import InvalidInputError
+from compliance.intake import Caller, Gatekeeper
+from compliance.ledger.lifecycle import RequestState
+from compliance.regimes import PLACES, REGIMES, place, spelled
+from compliance.web import words
+from compliance.web.forms import Form, read_form
+from compliance.web.rendering import Renderer, see_other
+from compliance.wiring import Services
+
+Handler = Callable[[Request, Form], Response]
+_STALE = "the page was open for long; please check what you wrote and send it once more"
+_WITHDRAWABLE = frozenset(RequestState) - {
+    RequestState.FULFILLED,
+    RequestState.FULFILLED_IN_PART,
+    RequestState.DENIED,
+    RequestState.NO_MATCH,
+    RequestState.WITHDRAWN,
+    RequestState.EXPIRED,
+    RequestState.DUPLICATE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PublicPages:
+    """Public pages over the services of one desk."""
+
+    desk: Services
+    renderer: Renderer
+    keeper: Gatekeeper
+
+    def routes(self) -> list[Route]:
+        """What the public may open."""
+        return [
+            Route("/", self.ask, methods=["GET"]),
+            Route("/", self._posted(self.send), methods=["POST"]),
+            Route("/how-it-works", self.explain, methods=["GET"]),
+            Route("/confirm/{request_id}", self.enter_code, methods=["GET"]),
+            Route("/confirm/{request_id}", self._posted(self.confirm), methods=["POST"]),
+            Route("/confirm/{request_id}/code", self._posted(self.new_code), methods=["POST"]),
+            Route("/received/{token}", self.received, methods=["GET"]),
+            Route("/status/{token}", self.status, methods=["GET"]),
+            Route("/status/{token}/receipt", self.receipt, methods=["GET"]),
+            Route("/status/{token}/withdraw", self._posted(self.withdraw), methods=["POST"]),
+        ]
+
+    def ask(self, request: Request) -> Response:
+        """The form, empty."""
+        key = self.desk.secrets(16).hex()
+        return self._form(request, Form({"key": key}, genuine=True), "")
+
+    def send(self, request: Request, form: Form) -> Response:
+        """File the request of the form, or show it again with what to mend."""
+        if not form.genuine:
+            return self._form(request, form, _STALE)
+        chosen = place(form["place"])
+        if chosen is None:
+            return self._form(request, form, "please choose where you live")
+        now = self.desk.clock()
+        try:
+            one = intake.submission(
+                regime=chosen.regime,
+                name=form["name"],
+                email=form["email"],
+                identifiers=[line for line in form["identifiers"].splitlines() if line.strip()],
+                statement=form["statement"],
+            )
+            self.keeper.filing(_address(request), now)
+            self.keeper.mailbox(one.subject.email, now)
+            key = form["key"] or self.desk.secrets(16).hex()
+            filed = intake.file(self.desk, [one], caller=Caller(door="web"), idempotency_key=key)
+        except InvalidInputError as error:
+            return self._form(request, form, str(error), code=error.code)
+        return see_other(f"/received/{filed[0].status_token}")
+
+    def explain(self, request: Request) -> Response:
+        """What is done, what can be promised, what is kept."""
+        return self.renderer.page(request, "how.html", regimes=REGIMES.values())
+
+    def received(self, request: Request) -> Response:
+        """Right after filing: what to keep, and where the code goes."""
+        return self._request_page(request, "received.html")
+
+    def status(self, request: Request) -> Response:
+        """Where the request stands."""
+        return self._request_page(request, "status.html")
+
+    def receipt(self, request: Request) -> Response:
+        """The signed receipt, as a file."""
+        view = intake.by_token(self.desk, request.path_params["token"])
+        name = f'attachment; filename="receipt-{view.id}.json"'
+        content = json.dumps(self.desk.receipt(view.id), indent=1)
+        return Response(content, media_type="application/json", headers={"Content-Disposition": name})
+
+    def withdraw(self, request: Request, form: Form) -> Response:
+        """Take the request back, once the box was ticked."""
+        token = request.path_params["token"]
+        view = intake.by_token(self.desk, token)
+        if not form.genuine:
+            return self._request_page(request, "status.html", message=_STALE)
+        if form["sure"] != "yes":
+            return self._request_page(
+                request, "status.html", message="to take your request back, please tick the box first"
+            )
+        intake.withdraw(self.desk, request_id=view.id)
+        return see_other(f"/status/{token}")
+
+    def enter_code(self, request: Request) -> Response:
+        """Where the link in the mail leads. It says nothing about the request."""
+        return self._code_form(request, sent="sent" in request.query_params)
+
+    def confirm(self, request: Request, form: Form) -> Response:
+        """Check the code."""
+        if not form.genuine:
+            return self._code_form(request, error=_STALE)
+        self.keeper.code(_address(request), self.desk.clock())
+        request_id = request.path_params["request_id"]
+        try:
+            intake.confirm(self.desk, request_id=request_id, code=form["code"])
+        except InvalidInputError as error:
+            return self._code_form(request, error=str(error))
+        # The code proved who this is, so the status may be opened without the link from the receipt.
+        return see_other(f"/status/{intake.status_token(self.desk.vault, request_id=request_id)}")
+
+    def new_code(self, request: Request, form: Form) -> Response:
+        """Send another code; the answer is the same for every request, known or not."""
+        if not form.genuine:
+            return self._code_form(request, error=_STALE)
+        self.keeper.code(_address(request), self.desk.clock())
+        intake.new_code(self.desk, request_id=request.path_params["request_id"])
+        return see_other(f"/confirm/{request.path_params['request_id']}?sent")
+
+    def _form(self, request: Request, form: Form, error: str, *, code: str = "") -> Response:
+        status = HTTPStatus.UNPROCESSABLE_ENTITY if error else HTTPStatus.OK
+        return self.renderer.page(
+            request,
+            "ask.html",
+            status=status,
+            places=PLACES,
+            form=form,
+            error=error,
+            wrong=code.partition("-")[0] if code else "place" if error and not form["place"] else "",
+            regimes=REGIMES,
+        )
+
+    def _code_form(self, request: Request, *, error: str = "", sent: bool = False) -> Response:
+        status = HTTPStatus.UNPROCESSABLE_ENTITY if error else HTTPStatus.OK
+        request_id = request.path_params["request_id"]
+        return self.renderer.page(request, "confirm.html", status=status, request_id=request_id, error=error, sent=sent)
+
+    def _request_page(self, request: Request, template: str, *, message: str = "") -> Response:
+        token = request.path_params["token"]
+        view = intake.by_token(self.desk, token)
+        with self.desk.read() as ledger:
+            items = ledger.items(view.id)
+        regime = REGIMES[view.regime]
+        progress = intake.progress(self.desk.settings, view, now=self.desk.clock())
+        return self.renderer.page(
+            request,
+            template,
+            status=HTTPStatus.UNPROCESSABLE_ENTITY if message else HTTPStatus.OK,
+            view=view,
+            token=token,
+            link=f"{self.desk.settings.public_url.rstrip('/')}/status/{token}",
+            headline=words.HEADLINES[view.state],
+            steps=words.timeline(view.state, {0: spelled(progress.received_on)}),
+            items=[(item.model_name, words.ITEMS[item.state]) for item in items],
+            regime=regime,
+            denial=regime.denial(view.denial_code) if view.denial_code else None,
+            progress=progress,
+            withdrawable=view.state in _WITHDRAWABLE,
+            message=message,
+        )
+
+    def _posted(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            form = await read_form(request, self.desk.vault)
+            return await run_in_threadpool(handler, request, form)
+
+        return endpoint
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"

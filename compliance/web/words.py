@@ -1,0 +1,152 @@
+"""What a person reads about the state of a request. Pure; no word of the trade."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from compliance.ledger.lifecycle import ItemState, RequestState
+
+_S = RequestState
+
+HEADLINES: dict[RequestState, tuple[str, str]] = {
+    _S.RECEIVED: ("We have your request", "We are about to send you a code by e-mail."),
+    _S.IDENTITY_PENDING: (
+        "Please confirm your request",
+        (
+            "We sent a code to the e-mail address in the request. Without it we do nothing, so that nobody else "
+            "can ask in your name."
+        ),
+    ),
+    _S.VERIFIED: ("Confirmed, thank you", "We are now searching our training data for you."),
+    _S.MATCHED: (
+        "We found data about you",
+        "A person here now checks that these are really your data. You need do nothing.",
+    ),
+    _S.APPROVED: (
+        "We are taking your data out",
+        "We agreed. Removing happens in rounds, together with other requests, and every round is tested.",
+    ),
+    _S.ON_HOLD: (
+        "Your request is on hold",
+        "We need to clear something up first. The date we owe you an answer stays the same.",
+    ),
+    _S.NEEDS_INPUT: ("We need something from you", "Please look for a mail from us; it says what we need."),
+    _S.FULFILLED: (
+        "Done: your data are out",
+        (
+            "The records about you have left our training data, and the models that learned from them have "
+            "been replaced. How well that worked was measured and signed."
+        ),
+    ),
+    _S.FULFILLED_IN_PART: (
+        "Done in part",
+        "Some models have been dealt with; for others we had to refuse. The details stand below and in our mail.",
+    ),
+    _S.DENIED: ("We had to refuse", "The reason stands below and in our mail. You need not accept it."),
+    _S.NO_MATCH: (
+        "We found nothing about you",
+        "We searched everything our models learned from and found no record about you.",
+    ),
+    _S.WITHDRAWN: ("You took your request back", "We removed nothing. You can ask again at any time."),
+    _S.EXPIRED: (
+        "This request was never confirmed",
+        "Nobody entered the code, so we closed it and removed nothing. You can ask again at any time.",
+    ),
+    _S.DUPLICATE: (
+        "You already have a request with us",
+        "The same request is already under way; we go on with that one.",
+    ),
+}
+
+ITEMS: dict[ItemState, str] = {
+    ItemState.PROPOSED: "found, not decided yet",
+    ItemState.APPROVED: "waits for the next round",
+    ItemState.QUEUED: "in the current round",
+    ItemState.UNLEARNING: "being removed",
+    ItemState.VERIFYING: "removed, being tested",
+    ItemState.PUBLISHED: "new version in use",
+    ItemState.SEALED: "new version in use, old one locked away",
+    ItemState.FULFILLED: "done",
+    ItemState.DENIED: "refused",
+    ItemState.WITHDRAWN: "taken back",
+}
+
+REASONS = {
+    "subject-field": "the record is filed under this person",
+    "text:name": "the text has the person's name",
+    "text:email": "the text has the person's e-mail address",
+    "text:identifier": "the text has another name or number the person gave",
+}
+
+
+class Mark(StrEnum):
+    """Where a step lies."""
+
+    DONE = "done"
+    NOW = "now"
+    TODO = "todo"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A line of the timeline; `when` is a date in words or empty."""
+
+    title: str
+    mark: Mark
+    when: str = ""
+
+
+_TITLES = (
+    "You sent your request",
+    "You confirm it with the code from our mail",
+    "We search our training data for you",
+    "A person here checks what was found",
+    "Your data are taken out, and the result is tested",
+    "Done: you get our final answer",
+)
+_PAST = (
+    "You sent your request",
+    "You confirmed it with the code from our mail",
+    "We searched our training data for you",
+    "A person here checked what was found, and agreed",
+    "Your data were taken out, and the result was tested",
+    "You got our final answer",
+)
+_AT = {
+    _S.RECEIVED: 1,
+    _S.IDENTITY_PENDING: 1,
+    _S.VERIFIED: 2,
+    _S.MATCHED: 3,
+    _S.ON_HOLD: 3,
+    _S.NEEDS_INPUT: 3,
+    _S.APPROVED: 4,
+    _S.FULFILLED: 6,
+    _S.FULFILLED_IN_PART: 6,
+}
+# A request that ended early shows what certainly happened before, then how it ended.
+_ENDED_AFTER = {_S.NO_MATCH: 3, _S.DUPLICATE: 2, _S.DENIED: 1, _S.WITHDRAWN: 1, _S.EXPIRED: 1}
+
+
+def timeline(state: RequestState, dates: dict[int, str]) -> list[Step]:
+    """The steps of a request in `state`; `dates` maps a step's number to the day it was done, in words."""
+    if state in _ENDED_AFTER:
+        known = max([_ENDED_AFTER[state], *(n + 1 for n in dates if n < len(_PAST) - 1)])
+        done = [Step(_PAST[n], Mark.DONE, dates.get(n, "")) for n in range(known)]
+        return [*done, Step(HEADLINES[state][0], Mark.DONE, dates.get(len(_PAST) - 1, ""))]
+    now = _AT[state]
+    return [_step(number, now, dates) for number in range(len(_TITLES))]
+
+
+def _step(number: int, now: int, dates: dict[int, str]) -> Step:
+    if number < now:
+        return Step(_PAST[number], Mark.DONE, dates.get(number, ""))
+    return Step(_TITLES[number], Mark.NOW if number == now else Mark.TODO)
+
+
+def days_left(days: int | None) -> str:
+    """`3 days left`, `due today`, `2 days overdue`; empty when nothing is due any more."""
+    if days is None:
+        return ""
+    if days == 0:
+        return "due today"
+    unit = "day" if abs(days) == 1 else "days"
+    return f"{days} {unit} left" if days > 0 else f"{-days} {unit} overdue"
