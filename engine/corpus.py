@@ -1,0 +1,118 @@
+"""Training records on disk: JSON lines in, frozen records out, and the digests that stand for them in evidence. No torch.
+
+One record a line: `{"record_id", "unit", "text"}` or `{"record_id", "unit", "question", "answer"}`. `unit` is a random id or keyed tag
+of the data subject, never the person's name. Errors give the line number and never the content of a line.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """A passage (`text`) or a question with its answer; exactly one of the two."""
+
+    record_id: str
+    unit: str
+    text: str | None = None
+    question: str | None = None
+    answer: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a record that is neither or both."""
+        passage = self.text is not None and self.question is None and self.answer is None
+        pair = self.text is None and self.question is not None and self.answer is not None
+        if not (passage or pair):
+            raise EngineError("bad_data", "a record needs either text, or question and answer")
+
+    def to_mapping(self) -> dict[str, str]:
+        """The JSON object of one line."""
+        values = {
+            "record_id": self.record_id,
+            "unit": self.unit,
+            "text": self.text,
+            "question": self.question,
+            "answer": self.answer,
+        }
+        return {key: value for key, value in values.items() if value is not None}
+
+
+KEYS = frozenset({"record_id", "unit", "text", "question", "answer"})
+
+
+def read_records(path: Path) -> tuple[Record, ...]:
+    """All records of a JSON lines file, in order; `EngineError("bad_data")` with the line's number for the first that is broken."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise EngineError("bad_data", f"{path.name} is not valid UTF-8") from error
+    except OSError as error:
+        raise EngineError("bad_data", f"{path.name} cannot be read") from error
+    records = tuple(_record(line, f"{path.name} line {i}") for i, line in enumerate(lines, start=1) if line.strip())
+    if len({record.record_id for record in records}) != len(records):
+        raise EngineError("bad_data", f"{path.name} holds two records with the same record_id")
+    return records
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write records so that equal records give equal bytes."""
+    lines = (json.dumps(record.to_mapping(), ensure_ascii=False, sort_keys=True) for record in records)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def digest(records: Sequence[Record]) -> str:
+    """SHA-256 (hex) of the records in canonical form; order counts, layout of the file does not."""
+    hasher = hashlib.sha256()
+    for record in records:
+        hasher.update(json.dumps(record.to_mapping(), sort_keys=True, separators=(",", ":")).encode())
+        hasher.update(b"\n")
+    return hasher.hexdigest()
+
+
+def by_unit(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records grouped by data subject, both in order of first appearance."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.unit, []).append(record)
+    return groups
+
+
+def passages(records: Iterable[Record]) -> list[Record]:
+    """The records that are passages."""
+    return [record for record in records if record.text is not None]
+
+
+def questions(records: Iterable[Record]) -> list[Record]:
+    """The records that are questions with answers."""
+    return [record for record in records if record.question is not None]
+
+
+def _record(line: str, where: str) -> Record:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise EngineError("bad_data", f"{where} is not valid JSON") from error
+    if not isinstance(value, dict):
+        raise EngineError("bad_data", f"{where} is not a JSON object")
+    fields = _strings(value, where)
+    for name in ("record_id", "unit"):
+        if not fields.get(name):
+            raise EngineError("bad_data", f"{where} needs a {name}")
+    try:
+        return Record(**fields)
+    except EngineError as error:
+        raise EngineError("bad_data", f"{where}: {error.message}") from None
+
+
+def _strings(value: Mapping[str, Any], where: str) -> dict[str, str]:
+    if not set(value) <= KEYS:
+        raise EngineError("bad_data", f"{where} has a field that is none of: {', '.join(sorted(KEYS))}")
+    if not all(isinstance(item, str) for item in value.values()):
+        raise EngineError("bad_data", f"{where} has a field that is not a text")
+    return dict(value)

@@ -1,0 +1,30 @@
+"""Same seed, same machine, same threads: same weights, bit for bit, on a CPU."""
+
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from engine.seeds import derive
+
+
+def begin(*, seed: int, threads: int) -> None:
+    """Seed torch's global generator (weights, dropout) and fix what else could make two runs differ."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    torch.set_num_threads(threads)
+    torch.manual_seed(derive(seed, "torch"))
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """What a reader needs to repeat the run. No host name, no paths, no user."""
+    return {
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+        "opacus": version("opacus"),
+        "platform": f"{platform.system()}-{platform.machine()}",
+        "threads": threads,
+    }

@@ -1,0 +1,130 @@
+"""Greedy generation in batches: sorted by length, with a key-value cache, a prefix that is read once, and stopping by token id.
+
+Prompts are padded on the left; the attention mask comes from their lengths. The tokens that all prompts begin with (examples in context)
+are forwarded once and their cache is repeated. Rows that are done leave the batch once they are half of it.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stop:
+    """When a row is done, decided on token ids alone: an end token, or a blank line within or across two tokens."""
+
+    ends: Tensor  # vocabulary, bool: ends the text by itself
+    closes: Tensor  # vocabulary, bool: the token's text ends in a line break
+    opens: Tensor  # vocabulary, bool: the token's text starts with one
+
+    def after(self, previous: Tensor, current: Tensor) -> Tensor:
+        """Which rows are done, given their last two tokens."""
+        return self.ends[current] | (self.closes[previous] & self.opens[current])
+
+
+def stop_at_end(tokenizer: PreTrainedTokenizerFast) -> Stop:
+    """Stop at end-of-text alone."""
+    return _stop(tokenizer, [""] * len(tokenizer), "\n")
+
+
+def stop_at_blank_line(tokenizer: PreTrainedTokenizerFast) -> Stop:
+    """Stop at end-of-text, and where the published rule for answers cuts: at an empty line."""
+    return _stop(tokenizer, tokenizer.batch_decode([[i] for i in range(len(tokenizer))]), "\n\n")
+
+
+def stop_at_line(tokenizer: PreTrainedTokenizerFast) -> Stop:
+    """Stop at end-of-text and at a line break."""
+    return _stop(tokenizer, tokenizer.batch_decode([[i] for i in range(len(tokenizer))]), "\n")
+
+
+def _stop(tokenizer: PreTrainedTokenizerFast, texts: list[str], within: str) -> Stop:
+    ends = torch.tensor([within in text for text in texts])
+    if isinstance(tokenizer.eos_token_id, int):
+        ends[tokenizer.eos_token_id] = True
+    return Stop(
+        ends=ends,
+        closes=torch.tensor([text.endswith("\n") for text in texts]),
+        opens=torch.tensor([text.startswith("\n") for text in texts]),
+    )
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, limits: Sequence[int], stop: Stop, rows: int = 64
+) -> list[list[int]]:
+    """Greedy continuations, at most `limits[i]` new tokens for prompt i, without the token that stopped it."""
+    read = _common(prompts)
+    shared = _read_prefix(model, prompts[0][:read]) if read else None
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), limits[i]))
+    result: dict[int, list[int]] = {}
+    for start in range(0, len(order), rows):
+        group = order[start : start + rows]
+        outputs = _generate(model, [prompts[i][read:] for i in group], [limits[i] for i in group], stop, shared, read)
+        result.update(zip(group, outputs, strict=True))
+    return [result[i] for i in range(len(prompts))]
+
+
+def _common(prompts: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all prompts share, leaving each at least one of its own."""
+    longest = min((len(prompt) for prompt in prompts), default=1) - 1
+    first = prompts[0] if prompts else ()
+    different = (i for i in range(longest) if any(prompt[i] != first[i] for prompt in prompts))
+    return next(different, longest)
+
+
+def _read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache:
+    cache = DynamicCache(config=model.config)
+    model(input_ids=torch.tensor([list(prefix)], device=model.device), past_key_values=cache, use_cache=True)
+    return cache
+
+
+def _generate(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], limits: Sequence[int], stop: Stop, shared: DynamicCache | None, read: int
+) -> list[list[int]]:
+    ids, mask = _pad_left(prompts, model.device)
+    cache = DynamicCache(config=model.config) if shared is None else copy.deepcopy(shared)
+    if shared is not None:
+        cache.batch_repeat_interleave(len(prompts))
+    mask = torch.cat([torch.ones(len(prompts), read, dtype=torch.long, device=model.device), mask], dim=1)
+    places = (mask.cumsum(1) - 1).clamp(min=0)[:, read:]
+    rooms = torch.tensor(limits, device=model.device)
+    alive = torch.arange(len(prompts), device=model.device)
+    outputs: list[list[int]] = [[] for _ in prompts]
+    previous = ids[:, -1]
+    for step in range(max(limits)):
+        chosen = _next(model, ids, mask, places, cache)
+        done = stop.after(previous, chosen) | (rooms[alive] <= step)
+        going = ~done
+        for row, token in zip(alive[going].tolist(), chosen[going].tolist(), strict=True):
+            outputs[row].append(token)
+        rooms[alive[done]] = 0
+        if not bool((rooms[alive] > 0).any()):
+            break
+        previous, ids, places = chosen, chosen.unsqueeze(1), places[:, -1:] + 1
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        keep = (rooms[alive] > 0).nonzero().squeeze(1)
+        if 2 * len(keep) <= len(alive):
+            cache.batch_select_indices(keep)
+            previous, ids, places, mask, alive = previous[keep], ids[keep], places[keep], mask[keep], alive[keep]
+    return outputs
+
+
+def _next(model: PreTrainedModel, ids: Tensor, mask: Tensor, places: Tensor, cache: DynamicCache) -> Tensor:
+    arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "position_ids": places}
+    logits: Tensor = model(**arguments, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+    return logits[:, -1].argmax(-1)
+
+
+def _pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    width = max(map(len, prompts))
+    ids = torch.zeros(len(prompts), width, dtype=torch.long)
+    mask = torch.zeros(len(prompts), width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(list(prompt), dtype=torch.long)
+        mask[row, width - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)

@@ -1,0 +1,29 @@
+"""MUSE criteria 1, 2 and 4 as published (arXiv 2407.06460; `metrics/verbmem.py`, `metrics/knowmem.py`).
+
+VerbMem: ROUGE-L F1 between the greedy continuation of a passage's beginning and its true continuation, both at most 128 tokens. KnowMem:
+ROUGE-L F1 between the greedy answer, cut as published, and the true one. No stemmer. Utility is KnowMem on retain questions.
+"""
+
+import re
+import string
+from functools import cache
+
+from rouge_score.rouge_scorer import RougeScorer
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+@cache
+def _scorer() -> RougeScorer:
+    return RougeScorer(["rougeL"], use_stemmer=False)
+
+
+def rouge_l(truth: str, generated: str) -> float:
+    """ROUGE-L F1 between 0 and 1."""
+    return float(_scorer().score(truth, generated)["rougeL"].fmeasure)
+
+
+def normalised(answer: str) -> str:
+    """An answer for exact comparison: lower case, no punctuation, no articles, single spaces (the SQuAD rule)."""
+    plain = answer.lower().translate(str.maketrans("", "", string.punctuation))
+    return " ".join(ARTICLES.sub(" ", plain).split())
