@@ -6,7 +6,8 @@ parameters, digests of the inputs, how the test seed will be drawn) is logged be
 that nothing can be chosen after the numbers are known.
 
 A rung that cannot succeed is refused in the plan with its reason: an `empirical` method with fewer
-subjects than a gate needs, a DP base that is missing, did not learn, or whose budget does not reach.
+subjects than a gate needs, a DP base that is missing or whose budget does not reach. A base that did not
+learn is still a start for dp2, but the rung then counts as `empirical` and carries no certificate.
 """
 
 import hashlib
@@ -47,11 +48,12 @@ def plan_batch(
 ) -> BatchView | None:
     """Plan and log the model's next batch; None when nothing is approved, or too few to be a batch yet."""
     policy = policies.parse(model.policy)
-    items = ledger.approved_items(model.id)
-    if not items or len({item.request_id for item in items}) < policy.minimum_subjects:
+    items = _remembered(ledger, store, model, ledger.approved_items(model.id), now)
+    parts = split(ledger, store, [item.request_id for item in items], model.dataset_id)
+    if not items or parts.units < policy.minimum_subjects:
         return None
     batch_id = ids()
-    plan = _plan(ledger, store, model=model, policy=policy, items=items, batch_id=batch_id)
+    plan = _plan(ledger, model=model, policy=policy, items=items, parts=parts, batch_id=batch_id)
     return ledger.plan_batch(
         batch_id=batch_id,
         run_id=ids(),
@@ -63,18 +65,38 @@ def plan_batch(
     )
 
 
-def split(ledger: Ledger, records: Sequence[Record], request_ids: Sequence[str], dataset_id: str) -> Split:
-    """Divide a data set's records into those the requests concern and the rest."""
-    wanted = {
-        match.record_id
-        for request_id in request_ids
-        for match in ledger.matches(request_id)
-        if match.dataset_id == dataset_id
-    }
+def split(ledger: Ledger, store: Store, request_ids: Sequence[str], dataset_id: str) -> Split:
+    """Divide a data set into the records the requests concern and those that stay.
+
+    A record that another model's batch has forgotten already is in the file until the last model has; it may be in
+    a forget set again, and is in no retain set.
+    """
+    records = store.records(dataset_id)
+    wanted = {record_id for request_id in request_ids for record_id in matched(ledger, request_id, dataset_id)}
+    gone = wanted | ledger.forgotten_ids(dataset_id)
     return Split(
         forget=tuple(record for record in records if record.record_id in wanted),
-        retain=tuple(record for record in records if record.record_id not in wanted),
+        retain=tuple(record for record in records if record.record_id not in gone),
     )
+
+
+def matched(ledger: Ledger, request_id: str, dataset_id: str) -> set[str]:
+    """The ids of the records of one data set that a request concerns."""
+    return {match.record_id for match in ledger.matches(request_id) if match.dataset_id == dataset_id}
+
+
+def _remembered(
+    ledger: Ledger, store: Store, model: ModelView, items: Sequence[ItemView], now: datetime
+) -> list[ItemView]:
+    """The items with something left to forget; one whose records went with an earlier batch ends here."""
+    present = {record.record_id for record in store.records(model.dataset_id)}
+    left = []
+    for item in items:
+        if matched(ledger, item.request_id, model.dataset_id) & present:
+            left.append(item)
+        else:
+            ledger.fulfil_forgotten(item_id=item.id, now=now)
+    return left
 
 
 def digest_of(value: Mapping[str, Any]) -> str:
@@ -96,16 +118,9 @@ def group_bound(base: BaseView, *, units: int, delta: float) -> float:
 
 
 def _plan(
-    ledger: Ledger,
-    store: Store,
-    *,
-    model: ModelView,
-    policy: Policy,
-    items: Sequence[ItemView],
-    batch_id: str,
+    ledger: Ledger, *, model: ModelView, policy: Policy, items: Sequence[ItemView], parts: Split, batch_id: str
 ) -> dict[str, Any]:
     requests = list(dict.fromkeys(item.request_id for item in items))
-    parts = split(ledger, store.records(model.dataset_id), requests, model.dataset_id)
     base = ledger.base(model.id)
     return {
         "batchId": batch_id,

@@ -33,6 +33,7 @@ from typing import Any, get_args
 from audits.gates import Direction, Gate
 from compliance.errors import InvalidInputError
 from engine import catalogue
+from engine.contract import EngineError, check_options
 
 METRICS = {
     "verbmem_f": 0.05,
@@ -105,44 +106,76 @@ def parse(text: str) -> Policy:
     except tomllib.TOMLDecodeError as error:
         raise _wrong(f"the policy is not valid TOML: {error}") from None
     _known("the policy", value, KEYS)
-    budget = value.get("budget", {})
+    budget = _table(value, "budget")
     _known("[budget]", budget, {"epsilon_limit", "delta"})
-    return Policy(
+    policy = Policy(
         name=_string(value, "name"),
         ladder=_ladder(value),
         reference=_one_of("reference", value.get("reference", "retrained"), REFERENCES),
         minimum_subjects=_count(value, "minimum_subjects", 1),
         challenge_days=_count(value, "challenge_days", 30),
         epsilon_limit=_number(budget, "epsilon_limit", 20.0),
-        delta=_number(budget, "delta", 1e-5),
+        delta=_number(budget, "delta", 1e-5, below=1.0),
         gates=_gates(value),
         methods=_methods(value),
-        training=value.get("training", {}),
-        base=value.get("base", {}),
+        training=_options("training", "train", None, _table(value, "training")),
+        base=_base(value),
         text=text,
     )
+    if "dp2" in policy.ladder and not policy.base:
+        raise _wrong("the ladder has dp2, which needs a [base] table with epsilon, sample_rate and steps")
+    return policy
 
 
 def _ladder(value: Mapping[str, Any]) -> tuple[str, ...]:
     ladder = value.get("ladder")
-    if not isinstance(ladder, list) or not ladder or len(set(ladder)) != len(ladder):
-        raise _wrong("'ladder' must list one or more different methods, the first to be tried first")
-    for name in ladder:
-        _one_of("ladder", name, METHODS)
-    return tuple(ladder)
+    if not isinstance(ladder, list) or not ladder:
+        raise _wrong("'ladder' must list one or more methods, the first to be tried first")
+    names = tuple(_one_of("ladder", name, METHODS) for name in ladder)
+    if len(set(names)) != len(names):
+        raise _wrong("'ladder' names a method twice; keep it where it is to be tried")
+    return names
 
 
 def _methods(value: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    methods = value.get("methods", {})
+    methods = _table(value, "methods")
     for name in methods:
         _one_of("methods", name, METHODS)
-    return {name: dict(values) for name, values in methods.items()}
+    return {name: _options(f"methods.{name}", "unlearn", name, _table(methods, name)) for name in methods}
+
+
+def _base(value: Mapping[str, Any]) -> dict[str, Any]:
+    """[base] as the engine's options, with the target epsilon in the place of the noise that follows from it."""
+    base = _table(value, "base")
+    if not base:
+        return {}
+    missing = sorted({"epsilon", "sample_rate", "steps"} - set(base))
+    if missing:
+        raise _wrong(f"[base] lacks '{missing[0]}'; it needs epsilon, sample_rate and steps")
+    options = {key: setting for key, setting in base.items() if key != "epsilon"}
+    _options("base", "dp_base", None, {**options, "sigma": 1.0})
+    return {**options, "epsilon": _number(base, "epsilon", 8.0)}
+
+
+def _options(where: str, kind: str, method: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        check_options(kind, method, options)
+    except EngineError as error:
+        raise _wrong(f"[{where}] {error}") from None
+    return dict(options)
+
+
+def _table(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    table = value.get(key, {})
+    if not isinstance(table, dict):
+        raise _wrong(f"'{key}' must be a table; write [{key}] and its settings below")
+    return table
 
 
 def _gates(value: Mapping[str, Any]) -> tuple[Gate, ...]:
     gates = value.get("gate", [])
-    if not isinstance(gates, list) or not gates:
-        raise _wrong("a policy needs at least one [[gate]]; without one nothing would be checked")
+    if not isinstance(gates, list) or not gates or not all(isinstance(gate, dict) for gate in gates):
+        raise _wrong("a policy needs at least one [[gate]] table; without one nothing would be checked")
     parsed = tuple(_gate(gate) for gate in gates)
     if len({gate.metric for gate in parsed}) != len(parsed):
         raise _wrong("two gates have the same metric; keep one of them")
@@ -172,9 +205,9 @@ def _known(where: str, value: Mapping[str, Any], keys: set[str]) -> None:
 
 
 def _one_of(where: str, value: object, allowed: Any) -> str:  # noqa: ANN401 - any collection of str
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise _wrong(f"{where} '{value}' is unknown; use one of {', '.join(allowed)}")
-    return str(value)
+    return value
 
 
 def _string(value: Mapping[str, Any], key: str) -> str:
@@ -190,8 +223,8 @@ def _count(value: Mapping[str, Any], key: str, default: int) -> int:
     return number
 
 
-def _number(value: Mapping[str, Any], key: str, default: float) -> float:
+def _number(value: Mapping[str, Any], key: str, default: float, *, below: float = math.inf) -> float:
     number = value.get(key, default)
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number) or number <= 0:
-        raise _wrong(f"'{key}' must be a positive number")
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < below:
+        raise _wrong(f"'{key}' must be a positive number" + (f" below {below:g}" if below < math.inf else ""))
     return float(number)

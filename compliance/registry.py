@@ -6,6 +6,7 @@ carries only the keyed tag of the subject as `unit`; the subject field itself is
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ from compliance.ledger.ledger import Ledger
 from compliance.ledger.vault import Vault
 from compliance.ledger.views import RecordView
 from compliance.store import Store
-from engine.corpus import Record
+from engine.corpus import Record, digest
 
-ALLOWED_LINES = 5
+SHOWN_LINES = 5
+RECORD_ID_MAX = 200
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,9 +35,18 @@ class Line:
     subject: str | None
 
 
+def check_name(name: str) -> None:
+    """InvalidInputError unless `name` can stand in a path and a report."""
+    if not NAME.fullmatch(name):
+        message = "a name has 1 to 64 letters, digits, '.', '_' or '-', and begins with a letter or digit"
+        raise InvalidInputError(message, code="bad-name")
+
+
 def normalise(identifier: str) -> str:
     """One spelling of an identifier: NFKC, case-folded, single spaces. Equal people get equal tags."""
-    return " ".join(unicodedata.normalize("NFKC", identifier).casefold().split())
+    folded = unicodedata.normalize("NFKC", identifier).casefold()
+    # Case folding can undo the normal form (U+0390 and others), so that once is not enough.
+    return " ".join(unicodedata.normalize("NFKC", folded).casefold().split())
 
 
 def subject_tag(vault: Vault, identifier: str) -> str:
@@ -86,10 +98,12 @@ def add_dataset(
         _stored(line.record, view.subject_tag or f"record:{line.record.record_id}")
         for line, view in zip(lines, views, strict=True)
     ]
-    digest = store.write_dataset(dataset_id, records)
+    check_name(name)
     ledger.add_dataset(
-        dataset_id=dataset_id, name=name, subject_field=subject_field, digest=digest, records=views, now=now
+        dataset_id=dataset_id, name=name, subject_field=subject_field, digest=digest(records), records=views, now=now
     )
+    ledger.on_rollback(lambda: store.dataset_path(dataset_id).unlink(missing_ok=True))
+    store.write_dataset(dataset_id, records)
 
 
 def _view(vault: Vault, line: Line) -> RecordView:
@@ -116,7 +130,7 @@ def _refuse_forgotten(ledger: Ledger, lines: Sequence[Line], views: Sequence[Rec
         if view.content_tag in found or view.subject_tag in found
     ]
     if back:
-        shown = ", ".join(map(str, back[:ALLOWED_LINES])) + (", …" if len(back) > ALLOWED_LINES else "")
+        shown = ", ".join(map(str, back[:SHOWN_LINES])) + (", …" if len(back) > SHOWN_LINES else "")
         message = f"{len(back)} records were erased on request and may not come back (lines {shown}); remove them"
         raise InvalidInputError(message, code="suppressed-record")
 
@@ -140,7 +154,7 @@ def _line(number: int, text: str, subject_field: str) -> Line:
         message = f"line {number} is not a JSON object; write one JSON object a line"
         raise InvalidInputError(message, code="not-an-object")
     subject = value.get(subject_field) if subject_field else None
-    if subject_field and (not isinstance(subject, str) or not subject.strip()):
+    if subject_field and (not isinstance(subject, str) or not subject.strip() or not _storable(subject)):
         message = f"line {number} has no '{subject_field}'; every record needs the subject field as text"
         raise InvalidInputError(message, code="missing-field")
     record_id = value.get("record_id", f"line-{number}")
@@ -151,7 +165,19 @@ def _line(number: int, text: str, subject_field: str) -> Line:
 def _record(number: int, record_id: object, fields: dict[str, Any]) -> Record:
     passage = isinstance(fields["text"], str) and fields["question"] is None and fields["answer"] is None
     pair = fields["text"] is None and isinstance(fields["question"], str) and isinstance(fields["answer"], str)
+    texts = [part for part in (record_id, *fields.values()) if isinstance(part, str)]
+    if any(not _storable(part) for part in texts):
+        message = f"line {number} has a character that cannot be stored (NUL or half a surrogate pair); remove it"
+        raise InvalidInputError(message, code="bad-character")
+    if isinstance(record_id, str) and len(record_id) > RECORD_ID_MAX:
+        message = f"the record_id on line {number} has more than {RECORD_ID_MAX} characters; shorten it"
+        raise InvalidInputError(message, code="long-record-id")
     if not isinstance(record_id, str) or not record_id or not (passage or pair):
         message = f"line {number} needs 'text', or 'question' and 'answer', as text (and a text 'record_id' if any)"
         raise InvalidInputError(message, code="missing-field")
     return Record(record_id=record_id, unit="unknown", **fields)
+
+
+def _storable(text: str) -> bool:
+    """Whether both databases and a UTF-8 file can hold the text."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)

@@ -14,6 +14,7 @@ from celery import Celery
 from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import schedule
 
+from compliance.broker import enqueue, make_app
 from compliance.errors import ComplianceError
 from compliance.execution.closing import end_challenge
 from compliance.ledger.lifecycle import RequestState
@@ -22,7 +23,6 @@ from compliance.notices.mailers import mailer
 from compliance.planning import plan_batch
 from compliance.settings import Settings
 from compliance.wiring import Services, open_services
-from compliance.workers import enqueue, make_app
 
 HOUSEKEEPING = "housekeeping"
 MODEL = "model/"

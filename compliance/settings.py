@@ -6,14 +6,16 @@ never a generated fallback: a desk that silently starts with a new key cannot op
 """
 
 import base64
+import math
 import os
 import secrets
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
+from zoneinfo import available_timezones
 
-from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from compliance.errors import InvalidInputError
 
@@ -40,8 +42,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="EXPUNGE_", frozen=True, extra="forbid")
 
     workdir: Path
-    database_url: str
-    broker_url: str = "redis://127.0.0.1:6379/0"
+    database_url: str = Field(repr=False)
+    broker_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
     public_url: str = "http://127.0.0.1:8080"
     organisation: str = "Example Organisation"
     origin: str = Field(description="the log's name: a URL without scheme, spaces or '+'")
@@ -51,7 +53,9 @@ class Settings(BaseSettings):
     operator_token: SecretStr = Field(description="opens the operator's pages")
     agents: dict[str, SecretStr] = Field(default_factory=dict, description="authorised agents' API tokens")
 
-    smtp_url: str = Field(default="", description="smtp://user:password@host:port; empty: the outbox folder")
+    smtp_url: str = Field(
+        default="", repr=False, description="smtp://user:password@host:port; empty: the outbox folder"
+    )
     mail_from: str = "privacy@localhost"
     country: str = Field(default="DE", description="whose public holidays move a due date")
     subdivision: str = ""
@@ -66,6 +70,17 @@ class Settings(BaseSettings):
     beat_seconds: float = Field(default=5.0, gt=0, description="how often the beat looks for work")
     personal_data_days: int = Field(default=30, ge=0, description="days after closing until a request's key goes")
     engine_threads: int = Field(default=2, ge=1)
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        """Refuse what could not work: a lease that runs out between two beats, a zone nobody knows."""
+        if not math.isfinite(self.lease_seconds) or self.heartbeat_seconds * 2 > self.lease_seconds:
+            message = "EXPUNGE_HEARTBEAT_SECONDS must be at most half of EXPUNGE_LEASE_SECONDS"
+            raise ValueError(message)
+        if self.time_zone not in available_timezones():
+            message = "EXPUNGE_TIME_ZONE must be a zone of the tz database, as Europe/Berlin"
+            raise ValueError(message)
+        return self
 
     @property
     def outbox(self) -> Path:
@@ -86,11 +101,24 @@ def load(workdir: Path | None = None) -> Settings:
     folder = workdir or Path(os.environ.get("EXPUNGE_WORKDIR", "."))
     file = folder / FILE_NAME
     try:
-        return Settings(_env_file=file if file.exists() else None)
+        return Settings(_env_file=file if file.exists() else None, workdir=folder.resolve())
     except ValidationError as error:
-        names = ", ".join(sorted({"EXPUNGE_" + "_".join(map(str, e["loc"])).upper() for e in error.errors()}))
-        message = f"these settings are missing or malformed: {names}; set them or run 'expunge up --workdir DIR'"
+        raise InvalidInputError(_mend(error), code="settings") from None
+    except SettingsError as error:
+        field = str(error).partition('"')[2].partition('"')[0]
+        message = f"the setting EXPUNGE_{field.upper()} is not valid JSON; mend it"
         raise InvalidInputError(message, code="settings") from None
+
+
+def _mend(error: ValidationError) -> str:
+    faults = error.errors()
+    if not faults[0]["loc"]:
+        return str(faults[0]["msg"]).removeprefix("Value error, ")
+    names = sorted({"EXPUNGE_" + str(fault["loc"][0]).upper().removeprefix("EXPUNGE_") for fault in faults})
+    return (
+        f"these settings are missing, unknown or malformed: {', '.join(names)}; "
+        "set them, or let 'expunge up --workdir DIR' make a work folder"
+    )
 
 
 def initialise(workdir: Path, **overrides: str) -> Settings:
@@ -101,6 +129,17 @@ def initialise(workdir: Path, **overrides: str) -> Settings:
     if not file.exists():
         _write_private(file, _fresh(workdir) | {k.upper(): v for k, v in overrides.items()})
     return load(workdir)
+
+
+def remember(settings: Settings, **values: str) -> None:
+    """Change settings in the work folder's file, so that every process started from now on has them."""
+    file = settings.workdir / FILE_NAME
+    names = {f"EXPUNGE_{name.upper()}" for name in values}
+    kept = [line for line in file.read_text().splitlines(keepends=True) if line.partition("=")[0] not in names]
+    partial = file.with_suffix(".partial")
+    partial.touch(mode=0o600)
+    partial.write_text("".join(kept) + "".join(f"EXPUNGE_{k.upper()}='{v}'\n" for k, v in values.items()))
+    partial.replace(file)
 
 
 def _fresh(workdir: Path) -> dict[str, str]:

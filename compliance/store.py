@@ -94,10 +94,19 @@ class Store:
         if folder.is_dir():
             for file in sorted(path for path in folder.rglob("*") if path.is_file()):
                 relative = file.relative_to(folder).as_posix()
-                out = target / (relative.replace("/", "__") + ".sealed")
+                out = target / f"{relative}.sealed"
+                out.parent.mkdir(parents=True, exist_ok=True)
                 vault.seal_file(key, f"{batch_id}/{name}/{relative}", file, out)
             shutil.rmtree(folder)
         return target
+
+    def seal_bytes(self, vault: Vault, key: bytes, plaintext: bytes, *, batch_id: str, name: str) -> None:
+        """Encrypt a value under the batch key; it appears only when it is complete."""
+        target = self.sealed_path(batch_id)
+        target.mkdir(parents=True, exist_ok=True)
+        partial = target / f"{name}.partial"
+        partial.write_bytes(vault.seal(key, f"{batch_id}/{name}", plaintext))
+        partial.replace(target / f"{name}.sealed")
 
     def destroy_sealed(self, batch_id: str) -> None:
         """Remove a batch's sealed remains."""

@@ -19,6 +19,7 @@ from compliance.errors import UnavailableError
 from compliance.ledger.database import open_database, read_only, upgrade
 from compliance.ledger.entries import rfc3339
 from compliance.ledger.ledger import Ledger
+from compliance.ledger.lifecycle import RequestState
 from compliance.ledger.publication import Published, Publisher
 from compliance.ledger.vault import Vault
 from compliance.matching import match_request
@@ -51,12 +52,16 @@ class Services:
     clock: Callable[[], datetime]
     ids: Callable[[], str]
     secrets: Callable[[int], bytes]
+    proofs: dict[str, str] = field(default_factory=dict, repr=False)
+    """The receipt key's inclusion proof by checkpoint; only the newest is kept."""
 
     @contextmanager
     def transaction(self) -> Iterator[Ledger]:
         """A ledger whose writes commit together when the block ends, and not at all when it raises."""
         with Session(self.database, expire_on_commit=False) as session, session.begin():
-            yield Ledger(session, vault=self.vault, secrets=self.secrets)
+            ledger = Ledger(session, vault=self.vault, secrets=self.secrets)
+            ledger.serialise()
+            yield ledger
 
     @contextmanager
     def read(self) -> Iterator[Ledger]:
@@ -68,7 +73,10 @@ class Services:
     def verified(self, request_id: str) -> None:
         """Match a request whose person has proved who they are. The sweep repeats what fails here."""
         with self.transaction() as ledger:
-            match_request(ledger, self.store, self.vault, request_id=request_id, ids=self.ids, now=self.clock())
+            now = self.clock()
+            view = match_request(ledger, self.store, self.vault, request_id=request_id, ids=self.ids, now=now)
+            if view.state is RequestState.NO_MATCH:
+                ledger.enqueue_notice(notice_id=self.ids(), request_id=request_id, kind="no_match", now=now)
 
     def publish(self) -> Published:
         """Sign and write out the log as it is now."""
@@ -81,8 +89,12 @@ class Services:
         with self.read() as ledger:
             request = ledger.request(request_id)
             index = ledger.service_key(signer.key_id).log_index
-            entries = tuple(ledger.entries(0, ledger.head().checkpoint_size))
-            newest = ledger.head().checkpoint
+            head = ledger.head()
+            (entry,) = ledger.entries(index, index + 1)
+            if head.checkpoint not in self.proofs:
+                self.proofs.clear()
+                entries = ledger.entries(0, head.checkpoint_size)
+                self.proofs[head.checkpoint] = log.proof_of(entries, index, head.checkpoint)
         payload = receipt.build(
             request_id=request.id,
             commitment=request.commitment,
@@ -92,8 +104,8 @@ class Services:
             checkpoint=request.receipt["checkpoint"],
             include_by=request.receipt["includeBy"],
         )
-        proof = log.proof_of(entries, index, newest)
-        text = receipt.issue(payload, signer=signer, key_entry=entries[index], key_proof=proof)
+        proof = self.proofs[head.checkpoint]
+        text = receipt.issue(payload, signer=signer, key_entry=entry, key_proof=proof)
         parsed: dict[str, Any] = json.loads(text)
         return parsed
 

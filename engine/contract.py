@@ -14,6 +14,7 @@ from engine.options import Options, check_options, defaults
 from engine.strict import canonical, decode, encode, parse
 
 __all__ = [
+    "EngineError",
     "Estimate",
     "Evidence",
     "Finding",

@@ -23,14 +23,14 @@ STATEMENTS = {
         "Only the measurements in this report support that; no theorem does."
     ),
 }
-NOISE_STAYS_SECRET = "the noise seed stays secret: whoever learns it can subtract the noise"
+NOISE_IS_HIDDEN = "the noise seed stays unknown: whoever learns it can subtract the noise"
 CONDITIONS = {
     "exact": [
         "the tokenizer was fitted on public text only, not on the forget set",
         "requests were not chosen by someone who watched earlier models (no adaptive requests)",
     ],
     "certified": [
-        NOISE_STAYS_SECRET,
+        NOISE_IS_HIDDEN,
         "the data set's subject field names every data subject rightly: the unit of the guarantee is the subject",
         "the tokenizer and the public starting model were made without the private data",
         "hyper-parameters were fixed before the private data were used",

@@ -17,6 +17,7 @@ from typing import Any
 
 import audits.log
 from audits.gates import Result, blocks, judge_all
+from compliance.certification.guarantee import not_learned
 from compliance.desk import Desk
 from compliance.execution.process import EngineFailedError, EngineProcess
 from compliance.execution.rungs import Rung, Unlearned
@@ -167,6 +168,8 @@ class Attempt:
             self._finish(AttemptOutcome.PUBLISHED, record)
             return Measured(record=record, passed=True)
         record["code"], record["why"] = "gates-failed", _why(blocking)
+        if self._rung.name == "dp2" and record["class"] == "empirical" and self._rung.base is not None:
+            record["why"] += ". " + not_learned(self._rung.base.learned)
         self._finish(AttemptOutcome.GATES_FAILED, record)
         self._discard(record)
         return Measured(record=record, passed=False)

@@ -1,10 +1,12 @@
 """After publication: nothing forgotten stays in use, and nothing forgotten comes back (invariant 11).
 
 1. The forget set, the superseded weights and a replaced DP base are encrypted under the batch key.
-2. The records leave the data set; keyed suppressions refuse their return.
-3. Only then are the items sealed, then fulfilled, the requests settled and the people told.
+2. The ledger marks the records forgotten, with keyed suppressions that refuse their return.
+3. The data set's file is rewritten. Records that another model has still to forget stay in it until that model's
+   batch, but are in no retain set any more.
+4. Only then are the items sealed, then fulfilled, the requests settled and the people told.
 
-Every step may be repeated: sealing skips what is gone, and the rewritten data set is the same each time.
+Every step may be repeated: sealing skips what is gone, marking what is marked, and the file is the same each time.
 """
 
 import json
@@ -17,8 +19,9 @@ from compliance.execution.references import drop_reference, recipe_for
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import FINAL, ItemState
 from compliance.ledger.views import BatchView, Claim, ModelView, VersionView
-from compliance.planning import split
+from compliance.planning import Split, matched, split
 from compliance.registry import subject_tag
+from engine.corpus import digest
 
 FORGET = "forget"
 
@@ -39,66 +42,52 @@ def close_batch(desk: Desk, claim: Claim) -> None:
 
 
 def _seal(desk: Desk, claim: Claim, batch: BatchView, model: ModelView) -> None:
-    store, now = desk.store, desk.clock()
-    records = store.records(model.dataset_id)
+    store = desk.store
     with desk.read() as ledger:
-        key = ledger.batch_key(batch.id)
-        parts = split(ledger, records, batch.plan["requests"], model.dataset_id)
-        superseded = [v for v in ledger.versions(model.id) if v.state == "superseded"]
-        retired = _retired_base(ledger, batch, model)
-    if parts.forget:
-        lines = "".join(json.dumps(r.to_mapping(), sort_keys=True) + "\n" for r in parts.forget)
-        target = store.sealed_path(batch.id)
-        target.mkdir(parents=True, exist_ok=True)
-        sealed = desk.vault.seal(key, f"{batch.id}/{FORGET}", lines.encode())
-        partial = target / f"{FORGET}.partial"
-        partial.write_bytes(sealed)
-        partial.replace(target / f"{FORGET}.sealed")
-    for version in superseded:
-        store.seal_folder(
-            desk.vault,
-            key,
-            folder=store.model_path(version.digest),
-            batch_id=batch.id,
-            name=f"version-{version.number}",
-        )
-    if retired is not None:
-        store.seal_folder(desk.vault, key, folder=store.model_path(retired), batch_id=batch.id, name="base")
-    digest = store.write_dataset(model.dataset_id, parts.retain)
+        parts = split(ledger, store, batch.plan["requests"], model.dataset_id)
+        superseded = [version for version in ledger.versions(model.id) if version.state == "superseded"]
+        _encrypt(desk, ledger, batch, parts, superseded, _retired_base(ledger, batch, model))
     with desk.transaction() as ledger:
-        _log_sealed(desk, ledger, batch, superseded, digest=digest, record_ids=[r.record_id for r in parts.forget])
-        ledger.move_batch_items(claim, state=ItemState.SEALED, now=now)
+        _forget(desk, ledger, batch, model, digest(parts.retain))
+    with desk.transaction() as ledger:
+        awaited = ledger.awaited_records(model.dataset_id, besides=batch.id)
+        gone = ledger.forgotten_ids(model.dataset_id) - awaited
+        kept = [record for record in store.records(model.dataset_id) if record.record_id not in gone]
+        store.write_dataset(model.dataset_id, kept)
+        for version in superseded:
+            path = store.sealed_path(batch.id) / f"version-{version.number}"
+            ledger.version_sealed(version_id=version.id, batch_id=batch.id, path=str(path), now=desk.clock())
+        ledger.move_batch_items(claim, state=ItemState.SEALED, now=desk.clock())
     policy = policies.parse(model.policy)
     recipe = recipe_for(start_digest=model.start_digest, retain=parts.retain, options=dict(policy.training))
     drop_reference(store, recipe)
     shutil.rmtree(store.run_folder(claim.run_id), ignore_errors=True)
 
 
-def _log_sealed(
-    desk: Desk,
-    ledger: Ledger,
-    batch: BatchView,
-    superseded: list[VersionView],
-    *,
-    digest: str,
-    record_ids: list[str],
+def _encrypt(
+    desk: Desk, ledger: Ledger, batch: BatchView, parts: Split, superseded: list[VersionView], base: str | None
 ) -> None:
+    store, key = desk.store, ledger.batch_key(batch.id)
+    if parts.forget:
+        lines = "".join(json.dumps(record.to_mapping(), sort_keys=True) + "\n" for record in parts.forget)
+        store.seal_bytes(desk.vault, key, lines.encode(), batch_id=batch.id, name=FORGET)
+    folders = {f"version-{version.number}": version.digest for version in superseded}
+    if base is not None:
+        folders["base"] = base
+    for name, folder_digest in folders.items():
+        store.seal_folder(desk.vault, key, folder=store.model_path(folder_digest), batch_id=batch.id, name=name)
+
+
+def _forget(desk: Desk, ledger: Ledger, batch: BatchView, model: ModelView, retain_digest: str) -> None:
     now = desk.clock()
-    for version in superseded:
-        path = desk.store.sealed_path(batch.id) / f"version-{version.number}"
-        ledger.version_sealed(version_id=version.id, batch_id=batch.id, path=str(path), now=now)
-    if record_ids:
-        ledger.forget_records(
-            dataset_id=ledger.model(batch.model_id).dataset_id,
-            record_ids=record_ids,
-            digest=digest,
-            batch_id=batch.id,
-            now=now,
-        )
     for request_id in batch.plan["requests"]:
+        ids = matched(ledger, request_id, model.dataset_id)
+        ledger.forget_records(
+            dataset_id=model.dataset_id, record_ids=sorted(ids), digest=retain_digest, batch_id=batch.id, now=now
+        )
         if ledger.request(request_id).scope == "records":
-            email = ledger.open_subject(request_id).email
-            ledger.suppress_subject(tag=subject_tag(desk.vault, email), now=now)
+            tag = subject_tag(desk.vault, ledger.open_subject(request_id).email)
+            ledger.suppress_subject(tag=tag, request_id=request_id, now=now)
 
 
 def _retired_base(ledger: Ledger, batch: BatchView, model: ModelView) -> str | None:

@@ -19,8 +19,10 @@ from compliance.errors import InvalidInputError
 from compliance.execution.process import EngineProcess, Progress
 from compliance.execution.references import recipe_for, seed_of, train_reference
 from compliance.execution.rungs import NewBase, train_base
+from compliance.ledger.ledger import Ledger
 from compliance.ledger.views import DataSetView, ModelView, VersionView
 from compliance.policy import Policy
+from compliance.registry import check_name
 from engine.contract import Evidence, Job, Kind
 from engine.corpus import Record
 
@@ -41,24 +43,81 @@ class Order:
     seed: int
 
 
-def train_model(desk: Desk, order: Order, *, say: Say) -> tuple[ModelView, VersionView]:
-    """Train and register a model; its version 1 and, where the policy has one, its DP base are in the ledger."""
+def train_model(
+    desk: Desk, order: Order, *, say: Say, beside: Callable[[str], None] | None = None
+) -> tuple[ModelView, VersionView]:
+    """Train and register a model; its version 1 and, where the policy has one, its DP base are in the ledger.
+
+    `beside` is called with the digest of the public start as soon as that is there, for work that goes on beside
+    the rest; half of the threads are then left to it.
+    """
     if (order.public is None) == (order.start is None):
         message = "give either a public data set to start from, or a model folder (--public FILE or --start DIR)"
         raise InvalidInputError(message, code="no-start")
     if order.policy.base and order.holdout is None:
         message = "a DP base needs a holdout data set to show that it learned (--holdout NAME)"
         raise InvalidInputError(message, code="no-holdout")
+    check_name(order.name)
+    with desk.read() as ledger:
+        ledger.refuse_taken(order.name)
     folder = desk.store.run_folder(f"train-{desk.ids()}")
     folder.mkdir(parents=True)
     with EngineProcess(log=_log(desk), threads=desk.settings.engine_threads) as process:
         trainer = _Trainer(desk, order, process, folder, say)
         start = trainer.start()
+        if beside is not None:
+            trainer.threads = max(1, trainer.threads // 2)
+            beside(start)
         base = trainer.base(start)
         model = trainer.register(start, base)
         version = trainer.deploy(model, start)
     folder.rmdir()
     return model, version
+
+
+def register_model(
+    desk: Desk,
+    *,
+    name: str,
+    folder: Path,
+    start: Path,
+    dataset: DataSetView,
+    holdout: DataSetView | None,
+    policy: Policy,
+) -> tuple[ModelView, VersionView]:
+    """Register a model the user trained, and the public start it came from, which references need."""
+    check_name(name)
+    with desk.read() as ledger:
+        ledger.refuse_taken(name)
+    digest, files = desk.store.import_model(folder)
+    start_digest, _ = desk.store.import_model(start)
+    model_id, now = desk.ids(), desk.clock()
+    with desk.transaction() as ledger:
+        ledger.add_model(
+            model_id=model_id,
+            name=name,
+            dataset_id=dataset.id,
+            holdout_id=None if holdout is None else holdout.id,
+            policy=policy.text,
+            start=str(desk.store.model_path(start_digest)),
+            start_digest=start_digest,
+            now=now,
+        )
+        version = _first_version(desk, ledger, model_id, digest, files)
+        return ledger.model(model_id), version
+
+
+def _first_version(desk: Desk, ledger: Ledger, model_id: str, digest: str, files: dict[str, Any]) -> VersionView:
+    return ledger.publish_version(
+        version_id=desk.ids(),
+        model_id=model_id,
+        digest=digest,
+        files=files,
+        path=str(desk.store.model_path(digest)),
+        guarantee="none",
+        report_digest=None,
+        now=desk.clock(),
+    )
 
 
 def train_references(
@@ -98,7 +157,7 @@ class _Trainer:
         self._process = process
         self._folder = folder
         self._say = say
-        self._threads = desk.settings.engine_threads
+        self.threads = desk.settings.engine_threads
 
     def start(self) -> str:
         """The digest of the public starting model, now in the store."""
@@ -108,7 +167,7 @@ class _Trainer:
             version=1,
             kind=Kind.INITIALISE,
             seed=self._order.seed,
-            threads=self._threads,
+            threads=self.threads,
             out=str(self._folder / "start"),
             train=str(self._order.public),
             options=self._order.initialise,
@@ -128,7 +187,7 @@ class _Trainer:
             holdout=self._desk.store.dataset_path(self._order.holdout.id),
             out=self._folder / "base",
             seed=self._order.seed,
-            threads=self._threads,
+            threads=self.threads,
             progress=self._progress("DP base"),
         )
 
@@ -173,7 +232,7 @@ class _Trainer:
             version=1,
             kind=Kind.TRAIN,
             seed=seed_of("deploy", start_digest),
-            threads=self._threads,
+            threads=self.threads,
             out=str(self._folder / "model"),
             model=start,
             train=str(desk.store.dataset_path(model.dataset_id)),
@@ -182,16 +241,7 @@ class _Trainer:
         self._run("model", job)
         digest, files = desk.store.adopt(self._folder / "model")
         with desk.transaction() as ledger:
-            return ledger.publish_version(
-                version_id=desk.ids(),
-                model_id=model.id,
-                digest=digest,
-                files=files,
-                path=str(desk.store.model_path(digest)),
-                guarantee="none",
-                report_digest=None,
-                now=desk.clock(),
-            )
+            return _first_version(desk, ledger, model.id, digest, files)
 
     def _run(self, name: str, job: Job) -> Evidence:
         return self._process.run(job, self._progress(name))

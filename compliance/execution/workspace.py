@@ -23,7 +23,6 @@ class Workspace:
 
     folder: Path
     parts: Split
-    before_records: tuple[Record, ...]
 
     @property
     def forget(self) -> Path:
@@ -51,12 +50,11 @@ def open_workspace(ledger: Ledger, store: Store, *, claim: Claim, batch: BatchVi
     shutil.rmtree(run_folder, ignore_errors=True)
     folder = run_folder / str(claim.epoch)
     folder.mkdir(parents=True)
-    records = store.records(model.dataset_id)
-    parts = split(ledger, records, batch.plan["requests"], model.dataset_id)
+    parts = split(ledger, store, batch.plan["requests"], model.dataset_id)
     if digest(parts.forget) != batch.plan["forgetDigest"] or digest(parts.retain) != batch.plan["retainDigest"]:
         message = "the data set changed after the plan was logged; restore it from its backup and run the batch again"
         raise ConflictError(message, code="data-set-changed")
-    space = Workspace(folder=folder, parts=parts, before_records=records)
+    space = Workspace(folder=folder, parts=parts)
     _write(space.forget, parts.forget)
     _write(space.retain, parts.retain)
     if model.holdout_id is not None:

@@ -117,6 +117,21 @@ class Batches(Requests):
         found = [item for request in self._session.scalars(query) for item in self.items(request)]
         return [item for item in found if item.batch_id == batch_id]
 
+    def awaited_records(self, dataset_id: str, *, besides: str) -> set[str]:
+        """Records some model has still to forget: matched by an item, not of batch `besides`, that has not ended."""
+        ended = (ItemState.SEALED, ItemState.FULFILLED, ItemState.DENIED, ItemState.WITHDRAWN)
+        query = (
+            select(tables.Match.record_id)
+            .join(tables.Item, tables.Item.request_id == tables.Match.request_id)
+            .where(
+                tables.Match.dataset_id == dataset_id,
+                tables.Item.dataset_id == dataset_id,
+                tables.Item.state.not_in(ended),
+                tables.Item.batch_id.is_(None) | (tables.Item.batch_id != besides),
+            )
+        )
+        return set(self._session.scalars(query))
+
     def batch_key(self, batch_id: str) -> bytes:
         """The key that seals a batch; NotFoundError once it was destroyed."""
         return self._vault.unwrap(batch_id, self._get(tables.BatchKey, batch_id, "batch key").wrapped)

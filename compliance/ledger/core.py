@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import event, insert, select, update
 from sqlalchemy.orm import Session
 
 from audits import log
@@ -35,7 +35,9 @@ class LedgerCore:
         index = self._session.execute(grow.returning(tables.LogHead.size)).scalar_one() - 1
         payload = log.entry(type=kind.value, at=rfc3339(now), salt=self._secrets(SALT_BYTES).hex(), data=data)
         self._session.execute(
-            insert(tables.LogEntry).values(seq=index, kind=kind.value, payload=payload, recorded_at=now)
+            insert(tables.LogEntry).values(
+                seq=index, kind=kind.value, request_id=data.get("requestId"), payload=payload, recorded_at=now
+            )
         )
         return index
 
@@ -45,6 +47,17 @@ class LedgerCore:
             message = f"there is no such {what}; check the id"
             raise NotFoundError(message, code=f"no-such-{what.replace(' ', '-')}")
         return row
+
+    def serialise(self) -> None:
+        """Wait for every other writer, as SQLite's BEGIN IMMEDIATE does: what is read from here on stays true.
+
+        PostgreSQL would otherwise let two transactions read the same state and both act on it.
+        """
+        self._session.execute(select(tables.LogHead.id).where(tables.LogHead.id == 1).with_for_update())
+
+    def on_rollback(self, undo: Callable[[], None]) -> None:
+        """Call `undo` when this transaction does not commit, for what was done outside the database."""
+        event.listen(self._session, "after_rollback", lambda _session: undo(), once=True)
 
     def head(self) -> Head:
         """The log's size and newest checkpoint."""

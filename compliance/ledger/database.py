@@ -23,8 +23,8 @@ READ_ONLY = "expunge_read_only"
 def open_database(url: str) -> Engine:
     """An engine for `sqlite:///…` or `postgresql+psycopg://…`."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 30})
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 30}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine

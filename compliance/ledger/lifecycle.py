@@ -90,7 +90,7 @@ _REQUEST: dict[RequestState, set[RequestState]] = {
 _I = ItemState
 _ITEM: dict[ItemState, set[ItemState]] = {
     _I.PROPOSED: {_I.APPROVED, _I.DENIED, _I.WITHDRAWN},
-    _I.APPROVED: {_I.QUEUED, _I.DENIED, _I.WITHDRAWN},
+    _I.APPROVED: {_I.QUEUED, _I.FULFILLED, _I.DENIED, _I.WITHDRAWN},
     _I.QUEUED: {_I.UNLEARNING, _I.APPROVED},
     _I.UNLEARNING: {_I.VERIFYING},
     _I.VERIFYING: {_I.PUBLISHED, _I.UNLEARNING},

@@ -3,6 +3,7 @@
 Every method that changes a request's meaning goes through `_move` or appends its own entry.
 """
 
+import json
 from collections.abc import Sequence
 from datetime import date, datetime
 
@@ -22,6 +23,7 @@ from compliance.ledger.lifecycle import (
 )
 from compliance.ledger.views import (
     CodeAttempt,
+    HistoryView,
     IdempotentAnswer,
     ItemView,
     MatchView,
@@ -59,7 +61,7 @@ class Requests(LedgerCore):
         ciphertext = self._vault.seal(key, f"{request_id}/subject", subject.canonical())
         return self._vault.commitment(key, subject.canonical()), wrapped, ciphertext
 
-    def create_request(
+    def create_request(  # noqa: PLR0913 - a request has that many facts
         self,
         *,
         request_id: str,
@@ -179,7 +181,8 @@ class Requests(LedgerCore):
         return self._vault.unwrap(request_id, row.wrapped)
 
     def erase_personal_data(self, *, request_id: str, now: datetime) -> None:
-        """Destroy the request's key and everything under it, and log that it happened."""
+        """Destroy the request's key and everything under it, and log that it happened; NotFoundError when it has."""
+        self._get(tables.RequestKey, request_id, "request key")
         self._session.execute(delete(tables.PersonalData).where(tables.PersonalData.request_id == request_id))
         self._session.execute(delete(tables.IdentityCode).where(tables.IdentityCode.request_id == request_id))
         self._session.execute(delete(tables.RequestKey).where(tables.RequestKey.request_id == request_id))
@@ -312,6 +315,12 @@ class Requests(LedgerCore):
         self._append(EntryKind.REQUEST_EXTENDED, data, now)
         return _request(row)
 
+    def expire_request(self, *, request_id: str, now: datetime) -> RequestView:
+        """Nobody proved the address in time."""
+        row = self._get(tables.Request, request_id, "request")
+        self._move(row, RequestState.EXPIRED, now)
+        return _request(row)
+
     def hold_request(self, *, request_id: str, actor: str, code: str, now: datetime) -> RequestView:
         """Put a request on hold; `release_request` returns it to where it was. The clock goes on."""
         row = self._get(tables.Request, request_id, "request")
@@ -339,6 +348,11 @@ class Requests(LedgerCore):
             .order_by(tables.Item.id)
         )
         return tuple(_item(row, name) for row, name in self._session.execute(query))
+
+    def history(self, request_id: str) -> tuple[HistoryView, ...]:
+        """What the log says about a request, oldest first."""
+        query = select(tables.LogEntry).where(tables.LogEntry.request_id == request_id).order_by(tables.LogEntry.seq)
+        return tuple(_history(row) for row in self._session.scalars(query))
 
     def matches(self, request_id: str) -> tuple[MatchView, ...]:
         """The records the request concerns, each with its reasons."""
@@ -400,6 +414,12 @@ class Requests(LedgerCore):
             data["code"] = item.denial_code
         self._append(EntryKind.ITEM_STATE, data, now)
 
+    def fulfil_forgotten(self, *, item_id: str, now: datetime) -> None:
+        """End an approved item whose records an earlier batch has already forgotten."""
+        item = self._get(tables.Item, item_id, "item")
+        self._move_item(item, ItemState.FULFILLED, now)
+        self._settle(item.request_id, now)
+
     def _settle(self, request_id: str, now: datetime) -> None:
         """Derive the state of an approved request from its items, once they have all ended."""
         row = self._get(tables.Request, request_id, "request")
@@ -429,6 +449,11 @@ def _request(row: tables.Request) -> RequestView:
         commitment=row.commitment,
         receipt=row.receipt,
     )
+
+
+def _history(row: tables.LogEntry) -> HistoryView:
+    data = json.loads(row.payload)["data"]
+    return HistoryView(index=row.seq, at=row.recorded_at, kind=row.kind, state=data.get("state"), code=data.get("code"))
 
 
 def _item(row: tables.Item, model_name: str) -> ItemView:

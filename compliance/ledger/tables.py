@@ -81,6 +81,7 @@ class LogEntry(Table):
     __tablename__ = "log_entries"
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     kind: Mapped[str] = mapped_column(String(40), index=True)
+    request_id: Mapped[str | None] = mapped_column(String(64), index=True)
     payload: Mapped[bytes]
     recorded_at: Mapped[datetime]
 

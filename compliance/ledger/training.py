@@ -98,7 +98,10 @@ class Training(LedgerCore):
     def forget_records(
         self, *, dataset_id: str, record_ids: Sequence[str], digest: str, batch_id: str, now: datetime
     ) -> None:
-        """The records have left the data set: mark them, suppress their return, log the new digest."""
+        """Take records out of a data set: mark them, suppress their return, log the new digest. Repeats safely."""
+        record_ids = sorted(set(record_ids) - self.forgotten_ids(dataset_id))
+        if not record_ids:
+            return
         for record in self.records_named(dataset_id=dataset_id, record_ids=record_ids):
             self._session.merge(tables.Suppression(tag=record.content_tag, kind="record", recorded_at=now))
         row = tables.TrainingRecord
@@ -111,8 +114,16 @@ class Training(LedgerCore):
         data = {"datasetId": dataset_id, "digest": digest, "removed": len(record_ids), "batchId": batch_id}
         self._append(EntryKind.DATASET_CHANGED, data, now)
 
-    def suppress_subject(self, *, tag: str, now: datetime) -> None:
+    def forgotten_ids(self, dataset_id: str) -> set[str]:
+        """The records of a data set that were forgotten; none of them enters a retain set again."""
+        record = tables.TrainingRecord
+        query = select(record.record_id).where(record.dataset_id == dataset_id, record.forgotten_at.is_not(None))
+        return set(self._session.scalars(query))
+
+    def suppress_subject(self, *, tag: str, request_id: str, now: datetime) -> None:
         """Refuse every later record with this subject tag."""
+        if self._session.get(tables.Suppression, tag) is None:
+            self._append(EntryKind.SUBJECT_SUPPRESSED, {"requestId": request_id}, now)
         self._session.merge(tables.Suppression(tag=tag, kind="subject", recorded_at=now))
 
     def suppressed(self, tags: Iterable[str]) -> set[str]:
@@ -136,9 +147,7 @@ class Training(LedgerCore):
         now: datetime,
     ) -> None:
         """Register a model; ConflictError when the name is taken."""
-        if self._session.scalar(select(tables.Model.id).where(tables.Model.name == name)) is not None:
-            message = f"a model named '{name}' exists; choose another name"
-            raise ConflictError(message, code="name-taken")
+        self.refuse_taken(name)
         self._session.add(
             tables.Model(
                 id=model_id,
@@ -156,9 +165,16 @@ class Training(LedgerCore):
         data = {"modelId": model_id, "datasetId": dataset_id, "startDigest": start_digest}
         self._append(EntryKind.MODEL_ADDED, data, now)
 
-    def set_policy(self, *, model_id: str, policy: str) -> None:
-        """Use another policy from the next plan on (each plan logs the digest of the one it follows)."""
+    def refuse_taken(self, name: str) -> None:
+        """ConflictError when a model has this name."""
+        if self._session.scalar(select(tables.Model.id).where(tables.Model.name == name)) is not None:
+            message = f"a model named '{name}' exists; choose another name"
+            raise ConflictError(message, code="name-taken")
+
+    def set_policy(self, *, model_id: str, policy: str, digest: str, now: datetime) -> None:
+        """Use another policy from the next plan on."""
         self._get(tables.Model, model_id, "model").policy = policy
+        self._append(EntryKind.MODEL_POLICY, {"modelId": model_id, "policyDigest": digest}, now)
 
     def schedule(self, *, model_id: str, every_seconds: int | None, now: datetime) -> None:
         """Plan and run batches of this model every so often; None switches it off."""

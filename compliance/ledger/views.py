@@ -55,6 +55,17 @@ class RequestView:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HistoryView:
+    """One thing that happened to a request, and where the log has it."""
+
+    index: int
+    at: datetime
+    kind: str
+    state: str | None
+    code: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CodeAttempt:
     """What one attempt at the identity code is compared with."""
 

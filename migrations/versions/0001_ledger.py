@@ -3,7 +3,6 @@
 import sqlalchemy as sa
 from alembic import op
 
-
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -69,12 +68,14 @@ def upgrade() -> None:
         "log_entries",
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("kind", sa.String(length=40), nullable=False),
+        sa.Column("request_id", sa.String(length=64), nullable=True),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_log_entries")),
     )
     with op.batch_alter_table("log_entries", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_log_entries_kind"), ["kind"], unique=False)
+        batch_op.create_index(batch_op.f("ix_log_entries_request_id"), ["request_id"], unique=False)
 
     op.create_table(
         "log_head",
