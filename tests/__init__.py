@@ -1,0 +1,1 @@
+"""Tests mirror the packages; `system` walks the whole path, `house` guards the rules of the house."""

@@ -1,0 +1,1 @@
+"""The desk's tests, on SQLite and on a real PostgreSQL."""
