@@ -1,9 +1,350 @@
-"""The report as one self-contained page."""
+"""The report as one self-contained page: plain words first, then tables, then the technical appendix.
+
+A pure function of the signed payload's bytes, so that a verifier can make the page again and compare. Whatever
+changes the page changes its `VERSION`, and the renderer of every released version stays: a bundle made today must
+verify in ten years. No remote resource, no script; what the report says is escaped wherever it appears.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
 
 from audits import statement
+from audits.predicate import Attempt, Certificate, Finding, GateResultJson, Predicate
+from audits.render import charts, words
+
+VERSION = 1
+_STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_SECURITY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def page(payload: bytes) -> bytes:
-    """The page for a verified payload."""
+    """The page for a verified payload, as UTF-8; `VerificationError` when the payload is no report."""
     predicate = statement.parse(payload)
-    return f"<!doctype html><title>{predicate['reportId']}</title>\n".encode()
+    parts = [
+        _header(predicate),
+        _plain_words(predicate),
+        _measurements(predicate),
+        _history(predicate),
+        _certificate(predicate["guarantee"]["certificate"]),
+        _checking(),
+        _appendix(predicate, hashlib.sha256(payload).hexdigest()),
+    ]
+    title = f"Unlearning report: {predicate['model']['name']}, version {predicate['model']['after']['version']}"
+    head = (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(_SECURITY)}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="referrer" content="no-referrer">\n'
+        f'<meta name="generator" content="expunge report page {VERSION}">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+    )
+    return (head + "\n".join(part for part in parts if part) + "\n</main>\n</body>\n</html>\n").encode()
+
+
+def _header(predicate: Predicate) -> str:
+    model, guarantee = predicate["model"], predicate["guarantee"]
+    facts = [
+        ("Report", predicate["reportId"]),
+        ("Made", words.moment(predicate["createdAt"])),
+        ("Model", model["name"]),
+        ("Version", f"{model['before']['version']} replaced by {model['after']['version']}"),
+        ("Requests", f"{words.exact_number(predicate['requestBatch']['requests'])}"),
+        ("Guarantee", words.CLASSES[guarantee["class"]][0]),
+    ]
+    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    return (
+        '<header>\n<p class="kind">Unlearning report</p>\n'
+        f'<h1>What was removed from <span class="title">“{escape(model["name"])}”</span>, and how well that worked</h1>\n'
+        f'<dl class="facts">{cells}</dl>\n<p class="verdict">{escape(_verdict(predicate))}</p>\n</header>'
+    )
+
+
+def _verdict(predicate: Predicate) -> str:
+    outcomes = Counter(one["outcome"] for one in predicate["gates"])
+    total = sum(outcomes.values())
+    name = words.CLASSES[predicate["guarantee"]["class"]][0].lower()
+    if not total:
+        return f"Published under the guarantee class “{name}”. The policy asks for no measurement."
+    held = f"{outcomes['held']} of {words.count(total, 'requirement')} held"
+    weak = outcomes["underpowered"]
+    rest = f"; for {weak} the evidence was too weak to tell, which this class allows" if weak else ""
+    return f"Published under the guarantee class “{name}”: {held}{rest}."
+
+
+def _plain_words(predicate: Predicate) -> str:
+    guarantee = predicate["guarantee"]
+    gates = _by_metric(predicate["gates"])
+    title, meaning = words.CLASSES[guarantee["class"]]
+    bound = "" if guarantee["certificate"] is None else f"<p>{escape(words.bound(guarantee['certificate']))}</p>"
+    refused = "" if guarantee["refused"] is None else f"<p>No certificate is given: {escape(guarantee['refused'])}</p>"
+    conditions = f"<p>Conditions:</p>{_list(guarantee['conditions'])}" if guarantee["conditions"] else ""
+    findings = [
+        f"<li><strong>{escape(words.metric(one['metric']).label)}:</strong> "
+        f"{escape(words.measured(one, gates.get(one['metric'])))}</li>"
+        for one in _gated_first(predicate["evidence"]["findings"], gates)
+    ]
+    return (
+        '<section class="plain">\n<h2>In plain words</h2>\n'
+        f"<h3>What was asked</h3>\n<p>{escape(words.asked(predicate))}</p>\n"
+        f"<h3>What was done</h3>\n<p>{escape(words.done(predicate))}</p>\n"
+        f"<h3>Under which guarantee</h3>\n<p><strong>{title}.</strong> {escape(meaning)}</p>\n"
+        f"<p>{escape(guarantee['statement'])}</p>{bound}{refused}{conditions}\n"
+        f"<h3>What the measurements say</h3>\n<ul>{''.join(findings)}</ul>\n"
+        f"<h3>What this report does not claim</h3>\n{_list(_limits(predicate))}\n</section>"
+    )
+
+
+def _limits(predicate: Predicate) -> list[str]:
+    """The report's own limits, and those that follow from its form."""
+    always = [
+        (
+            "That a model no longer depends on a record can't be shown from its weights alone. This report attests "
+            "what was run, on which inputs, and what was measured afterwards."
+        ),
+    ]
+    if not predicate["witnessed"]:
+        always.append(
+            "When this report was made, no independent witness had confirmed that the log shows everyone the same "
+            "history."
+        )
+    return [*predicate["limits"], *always]
+
+
+def _measurements(predicate: Predicate) -> str:
+    gates = _by_metric(predicate["gates"])
+    rows = [
+        (
+            words.metric(one["metric"]).label,
+            words.requirement(one),
+            "" if one["interval"] is None else words.interval(*one["interval"], sign=True),
+            "" if one["n"] is None else f"{one['n']} (at least {one['minimumN']})",
+            _outcome(one),
+        )
+        for one in predicate["gates"]
+    ]
+    head = ("Measurement", "Required", "Difference, 95 %", "People measured", "Outcome")
+    cards = [_card(one, gates.get(one["metric"])) for one in _gated_first(predicate["evidence"]["findings"], gates)]
+    return (
+        "<section>\n<h2>Measurements against their requirements</h2>\n"
+        f"<p>Each requirement is about the difference between the published model and a reference: "
+        f"{escape(words.REFERENCES[predicate['policy']['reference']])}. It is judged on the whole 95 % interval of "
+        f"that difference, never on a single number. Which items were tested was drawn from the log after the "
+        f"published weights were fixed.</p>\n{_table(head, rows, whole={2, 4}, raw={4})}\n"
+        f'<div class="cards">{"".join(cards)}</div>\n'
+        '<p class="soft small">Dots are values, lines their 95 % confidence intervals by resampling data subjects. '
+        "The shaded zone is where the difference to the reference has to lie.</p>\n</section>"
+    )
+
+
+def _card(finding: Finding, result: GateResultJson | None) -> str:
+    metric = words.metric(finding["metric"])
+    outcome = "No requirement was set; shown for information." if result is None else _outcome(result)
+    return (
+        f'<article class="card"><h3>{escape(metric.label)}</h3><p class="soft">{escape(metric.reading)}</p>'
+        f"{charts.values(finding)}{charts.difference(finding, result)}<p>{outcome}</p></article>"
+    )
+
+
+def _history(predicate: Predicate) -> str:
+    rows = [
+        (
+            f"{index}. {one['rung']}",
+            f"{words.ATTEMPTS[one['outcome']]}{': ' + why if (why := _why(one)) else ''}",
+            words.duration(one["seconds"]),
+            words.exact_number(one["logIndex"]),
+        )
+        for index, one in enumerate(predicate["attempts"], start=1)
+    ]
+    states = Counter(one["state"] for one in predicate["requestBatch"]["accounted"])
+    told = ", ".join(f"{words.exact_number(n)} {state.replace('(', ' (')}" for state, n in states.most_common())
+    ledger = predicate["requestBatch"]["ledgerRange"]
+    ladder = ", then ".join(predicate["policy"]["ladder"])
+    return (
+        "<section>\n<h2>What happened, failures included</h2>\n"
+        f"<p>The policy “{escape(predicate['policy']['name'])}” prescribes these methods in order: {escape(ladder)}. "
+        f"What would be measured, and against which requirement, was entered in the log as entry "
+        f"{predicate['plan']['logIndex']}, before the first attempt.</p>\n"
+        f"{_table(('Attempt', 'Outcome', 'Took', 'Log entry'), rows, numbers={2, 3})}\n"
+        f"<p>Every request of the log's entries {ledger['from']} to {ledger['to']} is accounted for: "
+        f"{escape(told)}.</p>\n</section>"
+    )
+
+
+def _why(attempt: Attempt) -> str:
+    return " ".join(part for part in (attempt["why"], f"({attempt['code']})" if attempt["code"] else None) if part)
+
+
+def _certificate(certificate: Certificate | None) -> str:
+    if certificate is None:
+        return ""
+    mechanism, learned = certificate["accountant"], certificate["learned"]
+    rows = [
+        ("Theorem", certificate["theorem"]),
+        ("Protected unit", certificate["unit"]),
+        ("Neighbouring data sets", certificate["neighbours"]),
+        ("Units in the training data", words.exact_number(certificate["points"])),
+        ("Units deleted since the base was trained", words.exact_number(certificate["unitsDeletedSinceBase"])),
+        ("ε for all of them together", words.exact_number(certificate["epsilon"])),
+        ("ε for one unit", words.exact_number(certificate["singleEpsilon"])),
+        ("δ", words.small(certificate["delta"])),
+        ("Largest ε that the policy allows", words.exact_number(certificate["epsilonLimit"])),
+        ("Mechanism", "Gaussian noise on clipped sums over Poisson-sampled units"),
+        ("Sampling rate", words.exact_number(mechanism["sampleRate"])),
+        ("Noise multiplier", words.exact_number(mechanism["noiseMultiplier"])),
+        ("Steps", words.exact_number(mechanism["steps"])),
+        ("Clipping norm", words.exact_number(mechanism["clip"])),
+        (
+            "Did the base learn?",
+            (
+                f"Yes: its loss fell from {words.number(learned['startLoss'])} to "
+                f"{words.number(learned['baseLoss'])}, by at least the required {words.number(learned['margin'])} "
+                f"(word frequencies alone: {words.number(learned['unigramLoss'])})."
+            ),
+        ),
+        ("Commitment to the secret noise seed", certificate["seedCommitment"]),
+    ]
+    return f"<section>\n<h2>The certificate</h2>\n{_pairs(rows)}\n</section>"
+
+
+def _checking() -> str:
+    return (
+        "<section>\n<h2>How to check this report</h2>\n"
+        "<p>This page is a picture of a signed statement and proves nothing by itself. The file "
+        "<code>report.dsse.json</code> beside it is what was signed. To check signature, log, measurements and this "
+        "page together, without a network:</p>\n"
+        "<pre>python -m audits verify BUNDLE --policy FILE</pre>\n"
+        "<p>The policy file names the log's key and its witnesses. Take it from somewhere else than this bundle: from "
+        "the controller's website, from a supervisory authority, or from a report that you verified earlier.</p>\n"
+        "</section>"
+    )
+
+
+def _appendix(predicate: Predicate, digest: str) -> str:
+    model, evidence, batch = predicate["model"], predicate["evidence"], predicate["requestBatch"]
+    origin = evidence["seedCheckpoint"]
+    identities = [
+        ("This report's payload, SHA-256", digest),
+        ("Previous report, SHA-256", predicate["previousReportDigest"] or "none"),
+        ("Model before", model["before"]["digest"]),
+        ("Model after", model["after"]["digest"]),
+        ("Data set before", predicate["dataset"]["beforeDigest"]),
+        ("Data set after", predicate["dataset"]["afterDigest"]),
+        ("Program", predicate["method"]["codeDigest"]),
+        ("Configuration", predicate["method"]["configDigest"]),
+        ("Policy", predicate["policy"]["digest"]),
+        ("Verification plan", f"{predicate['plan']['digest']} (log entry {predicate['plan']['logIndex']})"),
+        ("Evidence file", evidence["evidenceDigest"]),
+        ("Request commitments, Merkle root", batch["commitmentRoot"]),
+        ("Evaluation", f"{evidence['suite']}, version {evidence['suiteVersion']}"),
+        ("Evaluation seed", evidence["seed"]),
+        ("Seed's checkpoint", f"{origin['size']} entries, root {origin['root']}"),
+    ]
+    times = [
+        ("Batch", batch["batchId"]),
+        ("Model id", model["modelId"]),
+        ("Started", predicate["startedAt"]),
+        ("Finished", predicate["finishedAt"]),
+        ("Measured", predicate["verifiedAt"]),
+        ("Report made", predicate["createdAt"]),
+    ]
+    files = [(name, words.exact_number(one["size"]), one["sha256"]) for name, one in model["after"]["files"].items()]
+    requests = [(one["requestId"], one["state"]) for one in batch["accounted"]]
+    return (
+        "<section>\n<h2>Technical appendix</h2>\n"
+        f"<h3>Digests and references</h3>\n{_pairs(identities)}\n"
+        f"<h3>Identifiers and times</h3>\n{_pairs(times)}\n"
+        f"<h3>Files of the published model</h3>\n"
+        f"{_table(('File', 'Bytes', 'SHA-256'), files, numbers={1}, codes={2})}\n"
+        f"<h3>Method: {escape(predicate['method']['variant'] or predicate['method']['name'])}</h3>\n"
+        f"{_pairs(_settings(predicate['method']['parameters']))}\n"
+        f"<h3>Environment</h3>\n{_pairs(_settings(predicate['method']['environment']))}\n"
+        f"<h3>Values as measured</h3>\n{_findings(evidence['findings'])}\n"
+        f"<h3>Requests accounted for</h3>\n{_table(('Request', 'State'), requests, codes={0})}\n</section>"
+    )
+
+
+def _findings(findings: Iterable[Finding]) -> str:
+    rows = []
+    for finding in findings:
+        models = (finding["before"], finding["after"], finding["reference"], finding["difference"])
+        cells = [f"{one['value']:.4f} [{one['ci95'][0]:.4f}, {one['ci95'][1]:.4f}]" if one else "" for one in models]
+        rows.append(
+            (finding["metric"], *(cell.replace("-", words.MINUS) for cell in cells), f"{finding['after']['n']}")
+        )
+    head = ("Metric", "Before", "After", "Reference", "Difference", "n")
+    return _table(head, rows, numbers={1, 2, 3, 4, 5}, codes={0})
+
+
+def _by_metric(results: Iterable[GateResultJson]) -> dict[str, GateResultJson]:
+    return {one["metric"]: one for one in results}
+
+
+def _gated_first(findings: Iterable[Finding], gates: Mapping[str, GateResultJson]) -> list[Finding]:
+    return sorted(findings, key=lambda one: one["metric"] not in gates)
+
+
+def _outcome(result: GateResultJson) -> str:
+    sign, word, _ = words.OUTCOMES[result["outcome"]]
+    return f'<span class="outcome {result["outcome"]}">{sign} {word}</span>'
+
+
+def _settings(values: Mapping[str, object]) -> list[tuple[str, str]]:
+    pairs = [
+        (name, words.exact_number(value) if isinstance(value, int | float) else str(value))
+        for name, value in sorted(values.items())
+    ]
+    return pairs or [("none", "")]
+
+
+def _list(items: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(one)}</li>' for one in items)}</ul>"
+
+
+def _pairs(rows: Iterable[tuple[str, str]]) -> str:
+    cells = (
+        f'<tr><th scope="row">{escape(name)}</th><td class="digest">{escape(text)}</td></tr>' for name, text in rows
+    )
+    return f'<div class="scroll"><table class="pairs stack"><tbody>{"".join(cells)}</tbody></table></div>'
+
+
+def _table(
+    head: tuple[str, ...],
+    rows: Iterable[tuple[str, ...]],
+    *,
+    numbers: Iterable[int] = (),
+    codes: Iterable[int] = (),
+    whole: Iterable[int] = (),
+    raw: Iterable[int] = (),
+) -> str:
+    """A table whose cells are escaped, except in the columns `raw`, which hold our own markup."""
+    kinds = {
+        **dict.fromkeys(numbers, "number"),
+        **dict.fromkeys(codes, "digest"),
+        **dict.fromkeys(whole, "whole"),
+    }
+    titles = "".join(
+        f'<th scope="col"{_class(kinds.get(column, "") if column in numbers else "")}>{escape(title)}</th>'
+        for column, title in enumerate(head)
+    )
+    body = []
+    for row in rows:
+        cells = [text if column in raw else escape(text) for column, text in enumerate(row)]
+        first, *rest = cells
+        labelled = [
+            f'<td{_class(kinds.get(column, ""))} data-label="{escape(head[column])}">{cell}</td>'
+            for column, cell in enumerate(rest, start=1)
+        ]
+        body.append(f'<tr><th scope="row"{_class(kinds.get(0, ""))}>{first}</th>{"".join(labelled)}</tr>')
+    return (
+        f'<div class="scroll"><table class="stack"><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ""

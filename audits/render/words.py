@@ -1,0 +1,240 @@
+"""What the codes of a report mean, in words for people who know neither the field nor the program.
+
+Plain words are part of the evidence: a sentence here may say less than the report, never more. None says that the
+data is gone.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from audits.gates import GuaranteeClass, Outcome
+from audits.predicate import Certificate, Finding, GateJson, GateResultJson, Predicate
+
+MINUS = "\N{MINUS SIGN}"
+_HUNDRED, _TEN, _THOUSANDTH, _MILLIONTH = 100, 10, 0.001, 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """A metric's name for people, how to read it, and its scale when that is known."""
+
+    label: str
+    reading: str
+    scale: tuple[float, float] | None = None
+
+
+_FRACTION = (0.0, 1.0)
+METRICS: Mapping[str, Metric] = {
+    "verbmem_f": Metric(
+        label="Word-for-word recall of the removed records",
+        reading="How much of a removed record the model completes word for word (ROUGE-L, 0 to 1).",
+        scale=_FRACTION,
+    ),
+    "knowmem_f": Metric(
+        label="Knowledge of the removed records",
+        reading="How well the model answers questions about the removed records (ROUGE-L, 0 to 1).",
+        scale=_FRACTION,
+    ),
+    "knowmem_r": Metric(
+        label="Knowledge of the retained records",
+        reading="How well the model still answers questions about what was to stay (ROUGE-L, 0 to 1).",
+        scale=_FRACTION,
+    ),
+    "privleak_auc": Metric(
+        label="Membership attack on the removed records",
+        reading="How well an attack tells removed records from records never seen (AUC; 0.5 is guessing, 1 certainty).",
+        scale=_FRACTION,
+    ),
+    "privleak": Metric(
+        label="PrivLeak, as published with MUSE",
+        reading="The attack's AUC relative to the reference model's, in per cent; 0 is no difference.",
+    ),
+    "forget_loss": Metric(
+        label="Surprise at the removed records",
+        reading="The model's mean loss on the removed records, in nats a token; low means well known.",
+    ),
+    "recovery": Metric(
+        label="Way back to a model that never saw the data",
+        reading="0: nothing was restored; 1: as far as the model that never saw the records.",
+    ),
+    "accuracy_f": Metric(
+        label="Correct answers about the removed records",
+        reading="The share of questions about the removed records that the model answers correctly (0 to 1).",
+        scale=_FRACTION,
+    ),
+}
+
+CLASSES: Mapping[GuaranteeClass, tuple[str, str]] = {
+    "exact": (
+        "Exact",
+        (
+            "The published model was never trained on the removed records: it, or every part of it that had seen them, "
+            "was trained again without them."
+        ),
+    ),
+    "certified": (
+        "Certified",
+        (
+            "A proved mathematical bound limits how much the published model can still depend on the removed data. "
+            "The conditions of the theorem were enforced by the program that ran."
+        ),
+    ),
+    "conditional": (
+        "Conditional",
+        (
+            "A mathematical bound limits how much the published model can still depend on the removed data, provided "
+            "that a constant holds which was estimated and not enforced."
+        ),
+    ),
+    "empirical": (
+        "Empirical",
+        "Evidence only. No theorem covers this method; what can be said is what was measured, with its uncertainty.",
+    ),
+    "suppression": (
+        "Suppression",
+        (
+            "The model's weights still hold the data. Answers that would show it are held back; nothing was removed "
+            "from the weights."
+        ),
+    ),
+}
+
+OUTCOMES: Mapping[Outcome, tuple[str, str, str]] = {
+    "held": ("✓", "held", "the evidence meets the requirement"),
+    "contradicted": ("✕", "contradicted", "the evidence speaks against it"),
+    "underpowered": ("~", "too weak to tell", "the evidence does not settle it either way"),
+    "missing": ("?", "missing", "there is no usable evidence"),
+}
+
+ATTEMPTS: Mapping[str, str] = {
+    "published": "published",
+    "gates_failed": "failed its gates",
+    "refused": "refused",
+    "error": "ended in an error",
+}
+
+REFERENCES: Mapping[str, str] = {
+    "retrained": "a reference model was trained for this report without the removed records",
+    "every_n": "a reference model is trained for every few batches, without the removed records",
+    "none": "no reference model was trained",
+}
+
+
+def metric(name: str) -> Metric:
+    """The metric called `name`; one that is not known here is shown by its code."""
+    return METRICS.get(name, Metric(label=name, reading="A metric of the evaluation suite."))
+
+
+def number(value: float, *, sign: bool = False) -> str:
+    """A number for people: three places where it is small, with a real minus sign."""
+    size = abs(value)
+    places = 1 if size >= _HUNDRED else 2 if size >= _TEN else 3
+    text = f"{size:.{places}f}" if size == 0 or size >= _THOUSANDTH else f"{size:.1e}"
+    return (MINUS if value < 0 else "+" if sign and value > 0 else "") + text
+
+
+def exact_number(value: float) -> str:
+    """A number of a configuration, as it was stated."""
+    return f"{value:,}".replace(",", " ") if isinstance(value, int) else f"{value:.10g}"
+
+
+def small(value: float) -> str:
+    """A small probability, written out while its zeros can still be counted."""
+    return f"{value:.8f}".rstrip("0") if value >= _MILLIONTH else f"{value:.2g}"
+
+
+def interval(low: float, high: float, *, sign: bool = False) -> str:
+    """An interval for people."""
+    return f"{number(low, sign=sign)} to {number(high, sign=sign)}"
+
+
+def count(n: int, singular: str, plural: str | None = None) -> str:
+    """A number of things."""
+    return f"{exact_number(n)} {singular if n == 1 else plural or singular + 's'}"
+
+
+def requirement(gate: GateJson) -> str:
+    """What a gate asks of the difference, after minus reference."""
+    margin = number(gate["margin"])
+    match gate["direction"]:
+        case "at_most":
+            return f"at most {margin} above the reference"
+        case "at_least":
+            return f"at most {margin} below the reference"
+        case "within":
+            return f"within {margin} of the reference"
+
+
+def duration(seconds: float) -> str:
+    """A duration in the two units that matter."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def moment(text: str) -> str:
+    """A time as people read it; always UTC."""
+    day, _, time = text.rstrip("Z").partition("T")
+    return f"{day} {time[:5]} UTC"
+
+
+def asked(predicate: Predicate) -> str:
+    """What was asked."""
+    batch = predicate["requestBatch"]
+    people, requests = count(batch["subjects"], "person", "people"), count(batch["requests"], "request")
+    records = count(batch["records"], "training record")
+    return (
+        f"{people} asked, in {requests}, that their data be removed from the model "
+        f"“{predicate['model']['name']}”. The requests concern {records} in the data set "
+        f"“{predicate['dataset']['name']}”."
+    )
+
+
+def done(predicate: Predicate) -> str:
+    """What was done."""
+    model, method = predicate["model"], predicate["method"]
+    failed = len(predicate["attempts"]) - 1
+    before = f" {count(failed, 'earlier attempt')} did not pass and {'is' if failed == 1 else 'are'} listed below."
+    return (
+        f"{count(predicate['dataset']['removed'], 'record')} left the data set, and version "
+        f"{model['before']['version']} of the model was replaced by version {model['after']['version']}, made with the "
+        f"method “{method['name']}”.{before if failed else ''}"
+    )
+
+
+def bound(certificate: Certificate) -> str:
+    """What an (epsilon, delta) means."""
+    epsilon, delta = certificate["epsilon"], certificate["delta"]
+    units = count(certificate["unitsDeletedSinceBase"], certificate["unit"])
+    # e^epsilon stops meaning anything to anyone long before it stops being a number.
+    factor = f"{math.exp(epsilon):.3g}" if epsilon < _TEN else "more than 20 000"
+    return (
+        f"The bound is ε = {number(epsilon)} at δ = {small(delta)}, for all {units} deleted since the underlying "
+        "model was trained, taken together. Whatever anyone concludes from the published model is at most "
+        f"{factor} times more or less likely than from one made in the same way without their data, except with a "
+        f"probability of about {small(delta)}."
+    )
+
+
+def measured(finding: Finding, result: GateResultJson | None) -> str:
+    """What one metric says, in one or two sentences."""
+    parts = []
+    if (before := finding["before"]) is not None:
+        parts.append(f"{number(before['value'])} before")
+    parts.append(f"{number(finding['after']['value'])} after")
+    if (reference := finding["reference"]) is not None:
+        parts.append(f"{number(reference['value'])} in a model that never saw the records")
+    return f"{'; '.join(parts)}.{'' if result is None else ' ' + judged(result)}"
+
+
+def judged(result: GateResultJson) -> str:
+    """What came of one gate."""
+    asks = f"Required: {requirement(result)}."
+    if result["interval"] is None:
+        return f"{asks} There is no usable evidence."
+    low, high = result["interval"]
+    found = f"The difference lies, with 95 % confidence, from {interval(low, high, sign=True)}"
+    return f"{asks} {found}: {OUTCOMES[result['outcome']][2]}."
