@@ -48,8 +48,9 @@ def read(path: Path) -> Bundle:
     try:
         found, names = _read_folder(path) if path.is_dir() else _read_zip(path)
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as fault:
-        message = "The bundle is missing or can't be read: give a bundle's folder or zip file."
-        raise VerificationError(message) from fault
+        raise VerificationError(
+            "The bundle is missing or can't be read: give a bundle's folder or zip file."
+        ) from fault
     missing = [name for name in LIMITS if name not in found]
     require(not missing, f"The bundle lacks {', '.join(missing)}.")
     others = [name for name in names if name not in LIMITS]

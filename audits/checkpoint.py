@@ -55,8 +55,7 @@ def sign(checkpoint: Checkpoint, signer: keys.Signer) -> str:
     try:
         parse(text)
     except VerificationError as fault:
-        message = f"This checkpoint can't be signed. {fault}"
-        raise ValueError(message) from fault
+        raise ValueError(f"This checkpoint can't be signed. {fault}") from fault
     return note.sign(text, checkpoint.origin, signer)
 
 

@@ -62,8 +62,7 @@ def verify(envelope: bytes, *, payload_type: str, public_key: bytes) -> bytes:
         except VerificationError:
             continue
         return payload
-    message_text = "No signature of the envelope is by the expected key."
-    raise VerificationError(message_text)
+    raise VerificationError("No signature of the envelope is by the expected key.")
 
 
 def verify_ours(envelope: bytes, *, payload_type: str, public_key: bytes) -> bytes:
@@ -107,5 +106,4 @@ def _decode(text: Any, what: str) -> bytes:  # noqa: ANN401 - any JSON value
     try:
         return base64.b64decode(text.encode("ascii").translate(bytes.maketrans(b"-_", b"+/")), validate=True)
     except ValueError as fault:
-        message = f"The envelope's {what} is not base64."
-        raise VerificationError(message) from fault
+        raise VerificationError(f"The envelope's {what} is not base64.") from fault

@@ -105,14 +105,11 @@ def from_pem(pem: bytes, role: Role) -> SigningKey:
     try:
         private = load_pem_private_key(block, password=None)
     except (ValueError, TypeError) as fault:
-        message = "The key file holds no unencrypted PKCS #8 private key."
-        raise VerificationError(message) from fault
+        raise VerificationError("The key file holds no unencrypted PKCS #8 private key.") from fault
     except Exception as fault:  # cryptography raises UnsupportedAlgorithm for curves it does not know
-        message = "The key file holds a key of an unknown kind."
-        raise VerificationError(message) from fault
+        raise VerificationError("The key file holds a key of an unknown kind.") from fault
     if not isinstance(private, Ed25519PrivateKey):
-        message = "The key file holds a key that is not Ed25519."
-        raise VerificationError(message)
+        raise VerificationError("The key file holds a key that is not Ed25519.")
     return SigningKey(role, private)
 
 
@@ -159,8 +156,7 @@ def verify(public_key: bytes, signature: bytes, message: bytes) -> None:
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError) as fault:
-        text = "The signature is not this key's signature over these bytes."
-        raise VerificationError(text) from fault
+        raise VerificationError("The signature is not this key's signature over these bytes.") from fault
 
 
 def registration(key: Signer, role: Role) -> dict[str, str]:

@@ -23,8 +23,9 @@ from audits import keys, merkle, note
 from audits import proof as proofs
 from audits.errors import VerificationError, expect, require
 from audits.strict import load_json
+from audits.tiles import MAX_ENTRY
 
-MAX_ENTRY = 65_535
+
 REPORT_LOGGED = "report.logged"
 KEY_REGISTERED = "key.registered"
 _SALT = re.compile(r"[0-9a-f]{32}")
@@ -122,8 +123,7 @@ def entry(*, type: str, at: str, salt: str, data: Mapping[str, Any]) -> bytes:  
         raw = rfc8785.dumps({"type": type, "at": at, "salt": salt, "data": dict(data)})
         parse_entry(raw)
     except (VerificationError, rfc8785.CanonicalizationError) as fault:
-        message = f"This can't be a log entry. {fault}"
-        raise ValueError(message) from fault
+        raise ValueError(f"This can't be a log entry. {fault}") from fault
     return raw
 
 

@@ -34,8 +34,7 @@ def files(folder: Path) -> dict[str, FileDigest]:
             require(name.isprintable(), "A file name of the model has a control character.")
             found[name] = _digest_file(path)
     except (OSError, UnicodeError) as fault:
-        message = "A file of the model is missing or can't be read."
-        raise VerificationError(message) from fault
+        raise VerificationError("A file of the model is missing or can't be read.") from fault
     require(found, "The model's folder holds no file.")
     return dict(sorted(found.items()))
 

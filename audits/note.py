@@ -54,7 +54,7 @@ class VerifierKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signature:
-    """One signature line. `time` (POSIX seconds) is set for a verified cosignature."""
+    """One signature line, unverified: `blob` is what follows the key id."""
 
     name: str
     key_id: bytes
@@ -164,8 +164,7 @@ def _verify_line(key: VerifierKey, line: Signature, text: str) -> Verified:
     try:
         keys.verify(key.public_key, signature, message)
     except VerificationError as fault:
-        message_text = f"The note's signature by the known key {key.name} is wrong."
-        raise VerificationError(message_text) from fault
+        raise VerificationError(f"The note's signature by the known key {key.name} is wrong.") from fault
     return Verified(key=key, time=time)
 
 
@@ -174,8 +173,7 @@ def _decode(note: str | bytes) -> str:
         raw = note.encode() if isinstance(note, str) else note
         text = raw.decode("utf-8")
     except UnicodeError as fault:
-        message = "The note is not valid UTF-8."
-        raise VerificationError(message) from fault
+        raise VerificationError("The note is not valid UTF-8.") from fault
     require(len(raw) <= MAX_BYTES, f"The note is larger than {MAX_BYTES} bytes.")
     require(_is_text(text), "The note has a control character.")
     return text

@@ -76,8 +76,7 @@ def parse(text: str | bytes) -> Policy:
         try:
             _read(draft, words)
         except VerificationError as fault:
-            message = f"Line {number} of the trust policy: {fault}"
-            raise VerificationError(message) from fault
+            raise VerificationError(f"Line {number} of the trust policy: {fault}") from fault
     require(draft.logs, "The trust policy names no log.")
     require(len(draft.quorums) == 1, "The trust policy needs exactly one quorum line ('quorum none' is one).")
     quorum = None if draft.quorums[0] == NO_QUORUM else draft.quorums[0]
@@ -97,8 +96,7 @@ def format_policy(*, log_vkey: str, witnesses: Sequence[tuple[str, str]] = (), q
     try:
         parse(text)
     except VerificationError as fault:
-        message = f"This can't be written as a trust policy. {fault}"
-        raise ValueError(message) from fault
+        raise ValueError(f"This can't be written as a trust policy. {fault}") from fault
     return text
 
 
@@ -143,8 +141,7 @@ def _lines(text: str | bytes) -> list[tuple[int, list[str]]]:
         raw = text.encode() if isinstance(text, str) else text
         decoded = raw.decode("utf-8")
     except UnicodeError as fault:
-        message = "The trust policy is not valid UTF-8."
-        raise VerificationError(message) from fault
+        raise VerificationError("The trust policy is not valid UTF-8.") from fault
     require(len(raw) <= MAX_BYTES, f"The trust policy is larger than {MAX_BYTES} bytes.")
     allowed = all(character >= " " or character in "\n\t" for character in decoded)
     require(allowed and "\x7f" not in decoded, "The trust policy has a control character.")
@@ -167,8 +164,7 @@ def _read(draft: _Draft, words: list[str]) -> None:
             require(name == NO_QUORUM or draft.known(name), "the quorum names nothing that is defined above it.")
             draft.quorums.append(name)
         case _:
-            message = "it is none of log, witness, group or quorum, or has too few or too many words."
-            raise VerificationError(message)
+            raise VerificationError("it is none of log, witness, group or quorum, or has too few or too many words.")
 
 
 def _read_log(draft: _Draft, vkey: str) -> None:

@@ -48,8 +48,7 @@ def parse(text: str | bytes) -> Proof:
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
     except UnicodeDecodeError as fault:
-        message = "The log proof is not valid UTF-8."
-        raise VerificationError(message) from fault
+        raise VerificationError("The log proof is not valid UTF-8.") from fault
     require(len(decoded) <= MAX_BYTES, f"The log proof is larger than {MAX_BYTES} characters.")
     head, separator, signed = decoded.partition("\n\n")
     require(separator, "The log proof has no blank line before its checkpoint.")

@@ -68,8 +68,7 @@ class Recorder:
 def present(value: _Found | None) -> _Found:
     """What an earlier step left; steps run in order, so it is there unless this program is wrong."""
     if value is None:
-        message = "An earlier step left nothing to check."
-        raise VerificationError(message)
+        raise VerificationError("An earlier step left nothing to check.")
     return value
 
 

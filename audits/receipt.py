@@ -89,6 +89,7 @@ class _State:
     file: dict[str, Any] | None = None
     policy: policies.Policy | None = None
     trust: policies.Trust | None = None
+    level: Trust = "none"
     public_key: bytes = b""
     payload: bytes = b""
 
@@ -104,8 +105,7 @@ def verify(text: str | bytes, policy_text: str | bytes | None) -> Verification:
     recorder.run("key registration", lambda: _key(state))
     recorder.run("envelope signature", lambda: _envelope(state))
     recorder.run("receipt", lambda: _payload(state))
-    level: Trust = "none" if state.trust is None else state.trust.level
-    return recorder.verification(level, state.payload)
+    return recorder.verification(state.level, state.payload)
 
 
 def _read(state: _State) -> str:
@@ -135,6 +135,7 @@ def _checkpoint(state: _State) -> str:
 def _witnesses(state: _State) -> str:
     trust = present(state.trust)
     policies.require_quorum(present(state.policy), trust)
+    state.level = trust.level
     if not trust.witnesses:
         return "unwitnessed: only the log's operator vouches for there being one history."
     return f"Cosigned by {', '.join(trust.witnesses)}."

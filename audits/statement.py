@@ -47,8 +47,7 @@ def build(predicate: Predicate) -> bytes:
     try:
         payload = rfc8785.dumps(value)
     except rfc8785.CanonicalizationError as fault:
-        message = "The report holds a value that JSON can't carry."
-        raise ValueError(message) from fault
+        raise ValueError("The report holds a value that JSON can't carry.") from fault
     # Floats that are whole numbers come back as integers: read it as everybody else will before it is signed.
     found = faults(load_json(payload, max_bytes=MAX_BYTES))
     expect(not found, " ".join(found))

@@ -24,8 +24,7 @@ def load_json(raw: bytes, *, what: str = "The file", max_bytes: int = MAX_BYTES,
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as fault:
-        message = f"{what} is not valid UTF-8."
-        raise VerificationError(message) from fault
+        raise VerificationError(f"{what} is not valid UTF-8.") from fault
     require(_depth(text) <= max_depth, f"{what} is nested deeper than {max_depth} levels.")
     try:
         value = json.loads(
@@ -39,8 +38,7 @@ def load_json(raw: bytes, *, what: str = "The file", max_bytes: int = MAX_BYTES,
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as fault:
         reason = str(fault) if isinstance(fault, _RefusedError) else "is not valid JSON"
-        message = f"{what} {reason}."
-        raise VerificationError(message) from fault
+        raise VerificationError(f"{what} {reason}.") from fault
     return value
 
 
@@ -49,8 +47,7 @@ def decode_base64(text: str, what: str) -> bytes:
     try:
         raw = base64.b64decode(text.encode("ascii"), validate=True)
     except ValueError as fault:
-        message = f"{what} is not base64."
-        raise VerificationError(message) from fault
+        raise VerificationError(f"{what} is not base64.") from fault
     require(encode_base64(raw) == text, f"{what} is not base64 in its one form.")
     return raw
 
@@ -97,27 +94,23 @@ def _depth(text: str) -> int:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        reason = "names one key twice"
-        raise _RefusedError(reason)
+        raise _RefusedError("names one key twice")
     return result
 
 
 def _constant(name: str) -> NoReturn:
-    reason = f"holds {name}, which is no JSON number"
-    raise _RefusedError(reason)
+    raise _RefusedError(f"holds {name}, which is no JSON number")
 
 
 def _integer(digits: str) -> int:
     value = int(digits) if len(digits) < _LONGEST_NUMBER else MAX_INTEGER + 1
     if abs(value) > MAX_INTEGER:
-        reason = "holds an integer beyond 2**53"
-        raise _RefusedError(reason)
+        raise _RefusedError("holds an integer beyond 2**53")
     return value
 
 
 def _float(digits: str) -> float:
     value = float(digits) if len(digits) < _LONGEST_NUMBER else math.inf
     if not math.isfinite(value):
-        reason = "holds a number that no double can hold"
-        raise _RefusedError(reason)
+        raise _RefusedError("holds a number that no double can hold")
     return value

@@ -20,11 +20,11 @@ from audits import merkle, note
 from audits.errors import VerificationError, expect, require
 
 WIDTH = 256
+MAX_ENTRY = 65_535
 _HEIGHT = 8
 _GROUP = 1000
 _LENGTH = 2
-_MAX_ENTRY = 65_535
-_MAX_BUNDLE = WIDTH * (_LENGTH + _MAX_ENTRY)
+_MAX_BUNDLE = WIDTH * (_LENGTH + MAX_ENTRY)
 
 
 def tile_path(level: int, index: int, width: int = WIDTH) -> str:
@@ -44,7 +44,7 @@ def write_tiles(folder: Path, entries: Sequence[bytes], checkpoint: str) -> None
     is not over these entries: a wrong checkpoint would be published for good.
     """
     state = checkpoints.peek(checkpoint)
-    expect(all(0 < len(one) <= _MAX_ENTRY for one in entries), f"A log entry has 1 to {_MAX_ENTRY} bytes.")
+    expect(all(0 < len(one) <= MAX_ENTRY for one in entries), f"A log entry has 1 to {MAX_ENTRY} bytes.")
     tree = merkle.Tree(merkle.leaf_hash(one) for one in entries)
     expect(state.size == tree.size and state.root == tree.root(), "The checkpoint is not over these entries.")
     for index, width in _tiles(tree.size):
@@ -131,8 +131,7 @@ def _read(path: Path, limit: int) -> bytes:
         with path.open("rb") as file:
             raw = file.read(limit + 1)
     except OSError as fault:
-        message = "A file of the log is missing or can't be read."
-        raise VerificationError(message) from fault
+        raise VerificationError("A file of the log is missing or can't be read.") from fault
     require(len(raw) <= limit, "A file of the log is too large.")
     return raw
 

@@ -47,6 +47,7 @@ class _State:
     policy: policies.Policy | None = None
     report_proof: proofs.Proof | None = None
     trust: policies.Trust | None = None
+    level: Trust = "none"
     public_key: bytes = b""
     entry: Mapping[str, Any] = field(default_factory=dict)
     payload: bytes = b""
@@ -76,8 +77,7 @@ def verify(path: Path, policy_text: str | bytes | None, *, model: Path | None = 
     recorder.run("page", lambda: _check_page(state))
     if model is not None:
         recorder.run("model", lambda: _check_model(state, model))
-    level: Trust = "none" if state.trust is None else state.trust.level
-    return recorder.verification(level, state.payload)
+    return recorder.verification(state.level, state.payload)
 
 
 # (1): read the known files, each within its limit.
@@ -92,8 +92,9 @@ def _read_bundle(state: _State) -> str:
 # (2): whom to trust comes from outside.
 def _read_policy(state: _State) -> str:
     if state.policy_text is None:
-        message = f"No trust policy was given, so nothing here can be believed. {_claimed_keys(state.files)}"
-        raise VerificationError(message)
+        raise VerificationError(
+            f"No trust policy was given, so nothing here can be believed. {_claimed_keys(state.files)}"
+        )
     state.policy = policies.parse(state.policy_text)
     logs = ", ".join(log.name for log in state.policy.logs)
     return f"The policy trusts the log(s) {logs} and names {len(state.policy.witnesses)} witness(es)."
@@ -115,6 +116,7 @@ def _check_checkpoint(state: _State) -> str:
 def _check_witnesses(state: _State) -> str:
     trust = present(state.trust)
     policies.require_quorum(present(state.policy), trust)
+    state.level = trust.level
     if trust.level == "unwitnessed":
         return "unwitnessed: nobody but the log's operator vouches for there being only one history."
     return f"Cosigned by {', '.join(trust.witnesses)}."
@@ -241,8 +243,7 @@ def recompute(certificate: Certificate, group: int) -> float:
             group=group,
         )
     except ValueError as fault:
-        message = f"The certificate's mechanism can't be accounted for. {fault}"
-        raise VerificationError(message) from fault
+        raise VerificationError(f"The certificate's mechanism can't be accounted for. {fault}") from fault
     return bound.epsilon
 
 

@@ -57,9 +57,10 @@ def _header(predicate: Predicate) -> str:
         ("Guarantee", words.CLASSES[guarantee["class"]][0]),
     ]
     cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    name = f'<span class="title">“{escape(model["name"])}”,</span>'
     return (
         '<header>\n<p class="kind">Unlearning report</p>\n'
-        f'<h1>What was removed from <span class="title">“{escape(model["name"])}”</span>, and how well that worked</h1>\n'
+        f"<h1>What was removed from {name} and how well that worked</h1>\n"
         f'<dl class="facts">{cells}</dl>\n<p class="verdict">{escape(_verdict(predicate))}</p>\n</header>'
     )
 
@@ -307,7 +308,9 @@ def _list(items: Iterable[str]) -> str:
 
 def _pairs(rows: Iterable[tuple[str, str]]) -> str:
     cells = (
-        f'<tr><th scope="row">{escape(name)}</th><td class="digest">{escape(text)}</td></tr>' for name, text in rows
+        f'<tr><th scope="row">{escape(name)}</th>'
+        f"<td{_class('digest' if _DIGEST.search(text) else '')}>{escape(text)}</td></tr>"
+        for name, text in rows
     )
     return f'<div class="scroll"><table class="pairs stack"><tbody>{"".join(cells)}</tbody></table></div>'
 

@@ -23,7 +23,6 @@ from audits.render import html
 VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors"
 ORIGIN = "log.expunge.example/desk"
 AT = "2026-11-20T15:04:05Z"
-WEIGHTS_LOGGED = 5
 REPORT_INDEX = 6
 
 MODEL_FILES: Mapping[str, bytes] = {
@@ -124,6 +123,87 @@ def certificate(units: int = 3) -> dict[str, Any]:
     }
 
 
+CIRCUMSTANCES: Mapping[str, Any] = {
+    "reportId": "report-7f3a",
+    "createdAt": "2026-11-20T15:03:00Z",
+    "startedAt": "2026-11-20T14:10:00Z",
+    "finishedAt": "2026-11-20T14:52:00Z",
+    "verifiedAt": "2026-11-20T15:01:30Z",
+    "requestBatch": {
+        "batchId": "batch-41",
+        "requests": 3,
+        "subjects": 3,
+        "records": 41,
+        "commitmentRoot": hex_digest("commitments"),
+        "ledgerRange": {"from": 118, "to": 171},
+        "accounted": [
+            {"requestId": "request-01", "state": "published"},
+            {"requestId": "request-02", "state": "published"},
+            {"requestId": "request-03", "state": "published"},
+            {"requestId": "request-04", "state": "denied(gdpr.17.3.b)"},
+        ],
+    },
+    "dataset": {
+        "name": "support-tickets",
+        "beforeDigest": hex_digest("dataset 1"),
+        "afterDigest": hex_digest("dataset 2"),
+        "removed": 41,
+    },
+    "method": {
+        "rung": "npo",
+        "name": "npo",
+        "variant": "npo + kl",
+        "parameters": {"beta": 0.1, "learning_rate": 1e-05, "epochs": 5, "retain_term": "kl"},
+        "codeDigest": hex_digest("code"),
+        "configDigest": hex_digest("configuration"),
+        "environment": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0", "threads": 2},
+    },
+    "guarantee": {
+        "class": "empirical",
+        "statement": "Evidence only: scores with intervals, and attacks that did not succeed.",
+        "conditions": [],
+        "certificate": None,
+        "refused": None,
+    },
+    "plan": {"digest": hex_digest("plan"), "logIndex": 2},
+    "limits": [
+        "That a model no longer shows a text does not prove that nothing of it is left in the weights.",
+        "Copies of the earlier model outside the controller's systems are not covered.",
+    ],
+    "previousReportDigest": None,
+    "witnessed": False,
+}
+
+
+def attempts(results: list[dict[str, Any]], weights: str) -> list[dict[str, Any]]:
+    """A gradient-ascent run that failed its first gate, and the run that was published."""
+    contradicted = {"interval": [0.084, 0.142], "n": 24, "outcome": "contradicted"}
+    return [
+        {
+            "attemptId": "attempt-1",
+            "rung": "ga",
+            "outcome": "gates_failed",
+            "code": "gate_contradicted",
+            "why": "The model still completes records word for word more often than the reference.",
+            "weightsDigest": hex_digest("weights of attempt 1"),
+            "logIndex": 3,
+            "gates": [results[0] | contradicted, *results[1:]],
+            "seconds": 741.2,
+        },
+        {
+            "attemptId": "attempt-2",
+            "rung": "npo",
+            "outcome": "published",
+            "code": None,
+            "why": None,
+            "weightsDigest": weights,
+            "logIndex": 4,
+            "gates": results,
+            "seconds": 1316.8,
+        },
+    ]
+
+
 @dataclass(kw_only=True)
 class Desk:
     """An operator with a log and its keys; change a field to make a cheat."""
@@ -156,57 +236,15 @@ class Desk:
         origin = {"size": len(entries), "root": log.Log(origin=ORIGIN, entries=entries).root().hex()}
         seed = log.evaluation_seed(size=len(entries), root=bytes.fromhex(str(origin["root"])))
         results = [one.to_json() for one in gates.judge_all(policy_gates(), findings())]
-        failed = [dict(one) for one in results]
-        failed[0] |= {"interval": [0.084, 0.142], "n": 24, "outcome": "contradicted"}
         after = file_digests(self.model_files)
         before = file_digests({**MODEL_FILES, "model.safetensors": b"older weights"})
         value = {
-            "reportId": "report-7f3a",
-            "createdAt": "2026-11-20T15:03:00Z",
-            "startedAt": "2026-11-20T14:10:00Z",
-            "finishedAt": "2026-11-20T14:52:00Z",
-            "verifiedAt": "2026-11-20T15:01:30Z",
-            "requestBatch": {
-                "batchId": "batch-41",
-                "requests": 3,
-                "subjects": 3,
-                "records": 41,
-                "commitmentRoot": hex_digest("commitments"),
-                "ledgerRange": {"from": 118, "to": 171},
-                "accounted": [
-                    {"requestId": "request-01", "state": "published"},
-                    {"requestId": "request-02", "state": "published"},
-                    {"requestId": "request-03", "state": "published"},
-                    {"requestId": "request-04", "state": "denied(gdpr.17.3.b)"},
-                ],
-            },
+            **CIRCUMSTANCES,
             "model": {
                 "name": "support-assistant",
                 "modelId": "model-1",
                 "before": {"version": 1, "digest": model.digest(before), "files": before},
                 "after": {"version": 2, "digest": model.digest(after), "files": after},
-            },
-            "dataset": {
-                "name": "support-tickets",
-                "beforeDigest": hex_digest("dataset 1"),
-                "afterDigest": hex_digest("dataset 2"),
-                "removed": 41,
-            },
-            "method": {
-                "rung": "npo",
-                "name": "npo",
-                "variant": "npo + kl",
-                "parameters": {"beta": 0.1, "learning_rate": 1e-05, "epochs": 5, "retain_term": "kl"},
-                "codeDigest": hex_digest("code"),
-                "configDigest": hex_digest("configuration"),
-                "environment": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0", "threads": 2},
-            },
-            "guarantee": {
-                "class": "empirical",
-                "statement": "Evidence only: scores with intervals, and attacks that did not succeed.",
-                "conditions": [],
-                "certificate": None,
-                "refused": None,
             },
             "policy": {
                 "name": "records-default",
@@ -215,31 +253,7 @@ class Desk:
                 "reference": "retrained",
                 "gates": [one.to_json() for one in policy_gates()],
             },
-            "plan": {"digest": hex_digest("plan"), "logIndex": 2},
-            "attempts": [
-                {
-                    "attemptId": "attempt-1",
-                    "rung": "ga",
-                    "outcome": "gates_failed",
-                    "code": "gate_contradicted",
-                    "why": "The model still completes records word for word more often than the reference.",
-                    "weightsDigest": hex_digest("weights of attempt 1"),
-                    "logIndex": 3,
-                    "gates": failed,
-                    "seconds": 741.2,
-                },
-                {
-                    "attemptId": "attempt-2",
-                    "rung": "npo",
-                    "outcome": "published",
-                    "code": None,
-                    "why": None,
-                    "weightsDigest": model.digest(after),
-                    "logIndex": 4,
-                    "gates": results,
-                    "seconds": 1316.8,
-                },
-            ],
+            "attempts": attempts(results, model.digest(after)),
             "evidence": {
                 "suite": "muse",
                 "suiteVersion": "1",
@@ -249,14 +263,8 @@ class Desk:
                 "findings": findings(),
             },
             "gates": results,
-            "limits": [
-                "That a model no longer shows a text does not prove that nothing of it is left in the weights.",
-                "Copies of the earlier model outside the controller's systems are not covered.",
-            ],
-            "previousReportDigest": None,
-            "witnessed": False,
         }
-        return cast("Predicate", value)
+        return cast("Predicate", copy.deepcopy(value))
 
     def certified(self, units: int = 3) -> Predicate:
         """A report on a certified run, with a gate that is too weak to say anything."""

@@ -1,0 +1,1 @@
+"""The verifier's tests: published vectors, properties, and an operator who cheats."""
