@@ -1,7 +1,7 @@
 """What an operator decides, with the letter that tells the person, in one transaction.
 
-Every refusal has a code its regime knows. A reason in free text is for the person alone: it lies in the
-vault, the letter carries it, and the log sees the code.
+Every refusal has a code its regime knows, and the letter says it in words. What the operator adds in free text
+is for the person alone: it lies in the vault, the letter carries it, and the log sees the code.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,10 @@ from compliance.ledger.ledger import Ledger
 from compliance.ledger.views import RequestView
 from compliance.regimes import REGIMES
 
-EXTENSION_CODES = ("complexity", "number_of_requests")
+EXTENSION_CODES = {
+    "complexity": "Your request is complex.",
+    "number_of_requests": "We have very many requests at the moment.",
+}
 
 
 def approve(desk: Desk, *, request_id: str, actor: str) -> RequestView:
@@ -24,7 +27,7 @@ def approve(desk: Desk, *, request_id: str, actor: str) -> RequestView:
         return ledger.approve_request(request_id=request_id, actor=actor, now=desk.clock())
 
 
-def deny(desk: Desk, *, request_id: str, actor: str, code: str, reason: str) -> RequestView:
+def deny(desk: Desk, *, request_id: str, actor: str, code: str, reason: str = "") -> RequestView:
     """Refuse with a code of the request's regime and a reason in words, and write to the person."""
     with _telling(desk, request_id, "denied", reason) as ledger:
         regime = REGIMES[ledger.request(request_id).regime]
@@ -35,7 +38,7 @@ def deny(desk: Desk, *, request_id: str, actor: str, code: str, reason: str) -> 
         return ledger.deny_request(request_id=request_id, actor=actor, code=code, now=desk.clock())
 
 
-def extend(desk: Desk, *, request_id: str, actor: str, code: str, reason: str) -> RequestView:
+def extend(desk: Desk, *, request_id: str, actor: str, code: str, reason: str = "") -> RequestView:
     """Use the one extension the law gives, counted from receipt, and write to the person.
 
     Refused after the first period has ended: the person must be told within it.
@@ -43,7 +46,7 @@ def extend(desk: Desk, *, request_id: str, actor: str, code: str, reason: str) -
     if code not in EXTENSION_CODES:
         message = f"the reason for an extension is unknown; use one of: {', '.join(EXTENSION_CODES)}"
         raise InvalidInputError(message, code="unknown-extension")
-    with _telling(desk, request_id, "extended", reason) as ledger:
+    with _telling(desk, request_id, "extended", f"{EXTENSION_CODES[code]}\n{reason}") as ledger:
         view, now = ledger.request(request_id), desk.clock()
         dates = clocks(desk.settings, regime=view.regime, received_at=view.received_at)
         if day_of(desk.settings, now) > view.respond_by:
@@ -68,7 +71,7 @@ def release(desk: Desk, *, request_id: str, actor: str) -> RequestView:
 
 @contextmanager
 def _telling(desk: Desk, request_id: str, kind: str, reason: str) -> Iterator[Ledger]:
-    words = text(reason, what="reason", most=STATEMENT_MAX, lines=True)
+    words = text(reason, what="reason", most=STATEMENT_MAX, needed=False, lines=True)
     with desk.transaction() as ledger:
         yield ledger
         ledger.keep_secret(request_id=request_id, purpose=f"{kind}-reason", plaintext=words.encode())

@@ -15,8 +15,8 @@ _BEFORE_IDENTITY = {RequestState.RECEIVED, RequestState.IDENTITY_PENDING}
 class Progress:
     """Dates in the desk's calendar; `alarm_by` is the day to plan for, never later than `respond_by`.
 
-    `days_left` counts to `alarm_by`, is negative when that has passed, and None once the request has ended:
-    a finished request has no countdown.
+    `days_left` (to `alarm_by`) and `days_to_answer` (to `respond_by`) are negative when that day has passed,
+    and None once the request has ended: a finished request has no countdown.
     """
 
     received_on: date
@@ -24,6 +24,7 @@ class Progress:
     alarm_by: date
     extended_by: date | None
     days_left: int | None
+    days_to_answer: int | None
     needs_code: bool
     ended: bool
 
@@ -32,18 +33,25 @@ class Progress:
         """Whether an open request has passed the day to plan for."""
         return self.days_left is not None and self.days_left < 0
 
+    @property
+    def late(self) -> bool:
+        """Whether an open request has passed the last day the law gives."""
+        return self.days_to_answer is not None and self.days_to_answer < 0
+
 
 def progress(settings: Settings, view: RequestView, *, now: datetime) -> Progress:
     """The clocks of `view` at `now`."""
     dates = clocks(settings, regime=view.regime, received_at=view.received_at)
     alarm = view.respond_by - (dates.respond_by - dates.alarm_by)
     ended = view.state in FINAL
+    today = day_of(settings, now)
     return Progress(
         received_on=day_of(settings, view.received_at),
         respond_by=view.respond_by,
         alarm_by=alarm,
         extended_by=None if view.extended or ended else dates.extended_by,
-        days_left=None if ended else (alarm - day_of(settings, now)).days,
+        days_left=None if ended else (alarm - today).days,
+        days_to_answer=None if ended else (view.respond_by - today).days,
         needs_code=view.state in _BEFORE_IDENTITY,
         ended=ended,
     )

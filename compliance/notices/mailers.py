@@ -61,7 +61,8 @@ class SmtpMailer:
     def send(self, message: EmailMessage) -> None:
         """Hand the letter to the server."""
         try:
-            with self._connect() as server:
+            with self._connected() as server:
+                self._authenticate(server)
                 server.send_message(message)
         except smtplib.SMTPRecipientsRefused as error:
             self._judge(max(code for code, _ in error.recipients.values()))
@@ -70,20 +71,21 @@ class SmtpMailer:
         except (OSError, smtplib.SMTPException):
             self._judge(0)
 
-    def _connect(self) -> smtplib.SMTP:
+    def _connected(self) -> smtplib.SMTP:
         parts = urlsplit(self.url)
-        context = ssl.create_default_context()
         host = parts.hostname or ""
         if parts.scheme == "smtps":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(host, parts.port or 465, timeout=_TIMEOUT, context=context)
-        else:
-            server = smtplib.SMTP(host, parts.port or 587, timeout=_TIMEOUT)
-            server.ehlo()
-            if parts.password or server.has_extn("starttls"):
-                server.starttls(context=context)
+            context = ssl.create_default_context()
+            return smtplib.SMTP_SSL(host, parts.port or 465, timeout=_TIMEOUT, context=context)
+        return smtplib.SMTP(host, parts.port or 587, timeout=_TIMEOUT)
+
+    def _authenticate(self, server: smtplib.SMTP) -> None:
+        parts = urlsplit(self.url)
+        server.ehlo()
+        if parts.scheme == "smtp" and (parts.password or server.has_extn("starttls")):
+            server.starttls(context=ssl.create_default_context())
         if parts.username and parts.password:
             server.login(unquote(parts.username), unquote(parts.password))
-        return server
 
     def _judge(self, code: int) -> None:
         # From None: the server's own words repeat the address.

@@ -8,9 +8,7 @@ _DENIALS = (
         words="something you bought or asked for, or a contract with you, needs it",
         citation="Cal. Civ. Code 1798.105(d)(1)",
     ),
-    Denial(
-        code="ccpa.d.2", words="it is needed to keep systems secure", citation="Cal. Civ. Code 1798.105(d)(2)"
-    ),
+    Denial(code="ccpa.d.2", words="it is needed to keep systems secure", citation="Cal. Civ. Code 1798.105(d)(2)"),
     Denial(
         code="ccpa.d.3",
         words="it is needed to find and repair faults",

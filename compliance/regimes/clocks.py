@@ -17,9 +17,7 @@ class Deadlines:
     extended_by: date
 
 
-def deadlines(
-    regime: Regime, received_on: date, *, place: Calendar, receipt_day_counts: bool = False
-) -> Deadlines:
+def deadlines(regime: Regime, received_on: date, *, place: Calendar, receipt_day_counts: bool = False) -> Deadlines:
     """All dates of a request received on `received_on` (the desk's legal calendar day).
 
     `place`: the operator's calendar; a regime with its own country uses that one, with the operator's
@@ -42,9 +40,7 @@ def deadlines(
 def _calendar(regime: Regime, place: Calendar) -> Calendar:
     if not regime.country:
         return place
-    return Calendar(
-        country=regime.country, subdivision=regime.subdivision, extra=place.extra, ignored=place.ignored
-    )
+    return Calendar(country=regime.country, subdivision=regime.subdivision, extra=place.extra, ignored=place.ignored)
 
 
 def _end(regime: Regime, period: Period, start: date, free: Calendar, *, strict: bool) -> date:

@@ -58,9 +58,7 @@ _DENIALS = (
         words="we found nothing about you in what we train on",
         citation="GDPR Art 12(3)-(4), Art 17(1)",
     ),
-    Denial(
-        code="outside_jurisdiction", words="this law does not apply to the request", citation="GDPR Art 3"
-    ),
+    Denial(code="outside_jurisdiction", words="this law does not apply to the request", citation="GDPR Art 3"),
     Denial(
         code="duplicate",
         words="you already have a request like this one with us, and it goes on",
@@ -81,9 +79,7 @@ GDPR = Regime(
     ),
     extension_needs="We must tell you within the first month, and give the reasons (GDPR Art 12(3)).",
     rounds_up=Clock(holds=True, citation="Regulation 1182/71 Art 3(4)"),
-    receipt_day_may_count=Clock(
-        holds=False, citation="Regulation 1182/71 Art 3(1): the day of receipt is not counted"
-    ),
+    receipt_day_may_count=Clock(holds=False, citation="Regulation 1182/71 Art 3(1): the day of receipt is not counted"),
     identification_stops_clock=Clock(
         holds=False,
         citation="GDPR Art 12(6) lets us ask for more; only the practice of some regulators stops a clock",

@@ -20,6 +20,4 @@ def spelled(day: date) -> str:
 def length(period: Period) -> str:
     """For example `one month`, `45 days`."""
     unit = period.unit.value.removeprefix("calendar ")
-    return (
-        f"{_COUNTS.get(period.count, period.count)} {unit if period.count != 1 else unit.removesuffix('s')}"
-    )
+    return f"{_COUNTS.get(period.count, period.count)} {unit if period.count != 1 else unit.removesuffix('s')}"

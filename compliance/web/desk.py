@@ -29,7 +29,9 @@ _LOG = logging.getLogger(__name__)
 _ACTOR = "operator"
 _SHOWN = 500
 _SOON = 7
+_EXCERPT = 600
 _DECIDE = {RequestState.MATCHED}
+_REASON = "please write the person a reason; the code alone explains little"
 Handler = Callable[[Request, Form], Response]
 
 
@@ -138,6 +140,8 @@ class DeskPages:
 
     def deny(self, request: Request, form: Form) -> Response:
         """Refuse, with a code and reasons."""
+        if not form["reason"].strip():
+            return self._request_page(request, message=_REASON, form=form, failed="deny")
         return self._act(
             request,
             lambda request_id: intake.deny(
@@ -149,6 +153,8 @@ class DeskPages:
 
     def extend(self, request: Request, form: Form) -> Response:
         """Use the one extension."""
+        if not form["reason"].strip():
+            return self._request_page(request, message=_REASON, form=form, failed="extend")
         return self._act(
             request,
             lambda request_id: intake.extend(
@@ -215,6 +221,8 @@ class DeskPages:
             view = ledger.request(request.path_params["request_id"])
             items = [self._item(item) for item in ledger.items(view.id)]
             matches = _grouped(ledger, ledger.matches(view.id))
+        if subject is not None:
+            self._add_texts(matches)
         regime = REGIMES[view.regime]
         row = self._row(view, self.desk.clock())
         return self._page(
@@ -237,6 +245,14 @@ class DeskPages:
             form=form or Form({}, genuine=True),
             failed=failed,
         )
+
+    def _add_texts(self, matches: list[dict[str, str]]) -> None:
+        """Show what was found, so that a person of the same name can be told apart."""
+        for dataset_id in {match["dataset_id"] for match in matches}:
+            texts = {r.record_id: r.text or f"{r.question}\n{r.answer}" for r in self.desk.store.records(dataset_id)}
+            for match in matches:
+                if match["dataset_id"] == dataset_id:
+                    match["text"] = texts.get(match["record_id"], "")[:_EXCERPT]
 
     def _row(self, view: RequestView, now: datetime) -> Row:
         progress = intake.progress(self.desk.settings, view, now=now)
@@ -322,7 +338,13 @@ def _grouped(ledger: Ledger, matches: tuple[MatchView, ...]) -> list[dict[str, s
         why = words.REASONS.get(match.reason, match.reason)
         reasons.setdefault((match.dataset_id, match.record_id), []).append(why)
     return [
-        {"dataset": names[dataset], "record_id": record, "reasons": "; ".join(why)}
+        {
+            "dataset_id": dataset,
+            "dataset": names[dataset],
+            "record_id": record,
+            "reasons": "; ".join(why),
+            "text": "",
+        }
         for (dataset, record), why in reasons.items()
     ]
 

@@ -11,26 +11,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from compliance import intake
-from compliance.errors import InvalidInputError
-from compliance.intake import Caller, Gatekeeper
-from compliance.ledger.lifecycle import RequestState
+from compliance.errors import InvalidInputError, NotFoundError
+from compliance.intake import Caller, Gatekeeper, Progress
+from compliance.ledger.lifecycle import FINAL
+from compliance.ledger.views import ItemView, RequestView
 from compliance.regimes import PLACES, REGIMES, place, spelled
 from compliance.web import words
 from compliance.web.forms import Form, read_form
 from compliance.web.rendering import Renderer, see_other
+from compliance.web.reports import has_report, report_page
 from compliance.wiring import Services
 
 Handler = Callable[[Request, Form], Response]
 _STALE = "the page was open for long; please check what you wrote and send it once more"
-_WITHDRAWABLE = frozenset(RequestState) - {
-    RequestState.FULFILLED,
-    RequestState.FULFILLED_IN_PART,
-    RequestState.DENIED,
-    RequestState.NO_MATCH,
-    RequestState.WITHDRAWN,
-    RequestState.EXPIRED,
-    RequestState.DUPLICATE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +46,7 @@ class PublicPages:
             Route("/received/{token}", self.received, methods=["GET"]),
             Route("/status/{token}", self.status, methods=["GET"]),
             Route("/status/{token}/receipt", self.receipt, methods=["GET"]),
+            Route("/status/{token}/report/{batch_id}", self.report, methods=["GET"]),
             Route("/status/{token}/withdraw", self._posted(self.withdraw), methods=["POST"]),
         ]
 
@@ -103,6 +97,16 @@ class PublicPages:
         name = f'attachment; filename="receipt-{view.id}.json"'
         content = json.dumps(self.desk.receipt(view.id), indent=1)
         return Response(content, media_type="application/json", headers={"Content-Disposition": name})
+
+    def report(self, request: Request) -> Response:
+        """The report of a batch that has an item of this request."""
+        view = intake.by_token(self.desk, request.path_params["token"])
+        with self.desk.read() as ledger:
+            batches = {item.batch_id for item in ledger.items(view.id)}
+        if request.path_params["batch_id"] not in batches:
+            message = "this report does not concern your request; use the link on its page"
+            raise NotFoundError(message, code="no-such-report")
+        return report_page(self.desk, request.path_params["batch_id"])
 
     def withdraw(self, request: Request, form: Form) -> Response:
         """Take the request back, once the box was ticked."""
@@ -175,14 +179,25 @@ class PublicPages:
             token=token,
             link=f"{self.desk.settings.public_url.rstrip('/')}/status/{token}",
             headline=words.HEADLINES[view.state],
-            steps=words.timeline(view.state, {0: spelled(progress.received_on)}),
-            items=[(item.model_name, words.ITEMS[item.state]) for item in items],
+            steps=words.timeline(view.state, self._dates(view, progress)),
+            items=[self._item(item) for item in items],
             regime=regime,
             denial=regime.denial(view.denial_code) if view.denial_code else None,
             progress=progress,
-            withdrawable=view.state in _WITHDRAWABLE,
+            withdrawable=view.state not in FINAL,
             message=message,
         )
+
+    def _dates(self, view: RequestView, progress: Progress) -> dict[int, str]:
+        dates = {words.SENT: spelled(progress.received_on)}
+        if view.closed_at is not None:
+            dates[words.ENDED] = spelled(intake.day_of(self.desk.settings, view.closed_at))
+        return dates
+
+    def _item(self, item: ItemView) -> dict[str, str | None]:
+        batch = item.batch_id
+        report = batch if batch is not None and has_report(self.desk, batch) else None
+        return {"name": item.model_name, "state": words.ITEMS[item.state], "report": report}
 
     def _posted(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:

@@ -95,6 +95,7 @@ class Step:
     when: str = ""
 
 
+SENT, ENDED = 0, 5  # numbers of the first and the last step
 _TITLES = (
     "You sent your request",
     "You confirm it with the code from our mail",
@@ -129,9 +130,9 @@ _ENDED_AFTER = {_S.NO_MATCH: 3, _S.DUPLICATE: 2, _S.DENIED: 1, _S.WITHDRAWN: 1, 
 def timeline(state: RequestState, dates: dict[int, str]) -> list[Step]:
     """The steps of a request in `state`; `dates` maps a step's number to the day it was done, in words."""
     if state in _ENDED_AFTER:
-        known = max([_ENDED_AFTER[state], *(n + 1 for n in dates if n < len(_PAST) - 1)])
+        known = max([_ENDED_AFTER[state], *(n + 1 for n in dates if n < ENDED)])
         done = [Step(_PAST[n], Mark.DONE, dates.get(n, "")) for n in range(known)]
-        return [*done, Step(HEADLINES[state][0], Mark.DONE, dates.get(len(_PAST) - 1, ""))]
+        return [*done, Step(HEADLINES[state][0], Mark.DONE, dates.get(ENDED, ""))]
     now = _AT[state]
     return [_step(number, now, dates) for number in range(len(_TITLES))]
 

@@ -50,7 +50,8 @@ def bearer(filed: dict[str, Any]) -> dict[str, str]:
 def mailed_code(services: Services, request_id: str) -> str:
     """The newest code in the outbox for a request."""
     deliver(services, mailer(services.settings))
-    mails = [message_from_bytes(file.read_bytes()) for file in services.settings.outbox.glob("*.eml")]
+    files = sorted(services.settings.outbox.glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
+    mails = [message_from_bytes(path.read_bytes()) for path in files]
     mine = [m for m in mails if m["X-Expunge-Request"] == request_id and m["X-Expunge-Kind"] == "identity_code"]
     lines = str(mine[-1].get_payload()).splitlines()
     return next(line.strip() for line in lines if line.startswith("    ") and "/" not in line)
@@ -213,7 +214,7 @@ def test_an_idempotency_key_gets_the_same_answer_twice(client: TestClient, servi
 
 def test_an_idempotency_key_with_another_body_is_refused(client: TestClient, services: Services) -> None:
     """The second body changes nothing, and the sentence says what to do."""
-    file(client, **{"Idempotency-Key": KEY})
+    file(client, BODY, **{"Idempotency-Key": KEY})
     other = BODY | {"subject": ADA | {"name": "Eve"}}
 
     answer = client.post("/v1/requests", json=other, headers={"Idempotency-Key": KEY})
