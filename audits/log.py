@@ -25,7 +25,6 @@ from audits.errors import VerificationError, expect, require
 from audits.strict import load_json
 from audits.tiles import MAX_ENTRY
 
-
 REPORT_LOGGED = "report.logged"
 KEY_REGISTERED = "key.registered"
 _SALT = re.compile(r"[0-9a-f]{32}")
