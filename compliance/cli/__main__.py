@@ -1,0 +1,5 @@
+"""`python -m compliance.cli` is `expunge`."""
+
+from compliance.cli import main
+
+main()

@@ -1,0 +1,227 @@
+"""`expunge model`: register, train, list and schedule models."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from audits import model as folders
+from compliance import policy as policies
+from compliance.cli.desk import open_desk
+from compliance.cli.engines import naming_log
+from compliance.cli.inputs import read_text, seconds, settings
+from compliance.cli.options import CURRENT, Json, Seed, Settings, Workdir, example, group
+from compliance.cli.output import answer, listing, sheet
+from compliance.cli.progress import progress
+from compliance.errors import InvalidInputError
+from compliance.execution.training import Order, default_policy, register_model, train_model
+from compliance.ledger.ledger import Ledger
+from compliance.ledger.views import DataSetView, ModelView, VersionView
+from compliance.policy import Policy
+from compliance.store import check_model
+from compliance.wiring import Services
+
+app = group()
+_LABELS = {
+    "name": "Name",
+    "id": "Id",
+    "dataset": "Data set",
+    "holdout": "Holdout",
+    "version": "In use",
+    "guarantee": "Guarantee",
+    "base": "DP base",
+    "policy": "Policy",
+    "every_seconds": "Every (s)",
+    "digest": "Digest",
+}
+_SHEET = sheet(_LABELS)
+_COLUMNS = {"name": "Name", "dataset": "Data set", "version": "Version", "guarantee": "Guarantee"}
+_COLUMNS |= {"base": "DP base", "every_seconds": "Every (s)"}
+_VERSIONS = {"number": "Version", "state": "State", "guarantee": "Guarantee", "published_at": "Published"}
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="What the model is called.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="A Hugging Face folder.")]
+DataSet = Annotated[str, typer.Option("--dataset", metavar="NAME", help="The data set that it learns from.")]
+Holdout = Annotated[
+    str | None, typer.Option("--holdout", metavar="NAME", help="A data set of people that no model has seen.")
+]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option("--policy", metavar="FILE", exists=True, dir_okay=False, help="The method policy (TOML)."),
+]
+
+
+@app.command("add", epilog=example("expunge model add assistant ./assistant --dataset customers --start ./base"))
+def add(
+    *,
+    name: Name,
+    folder: Folder,
+    dataset: DataSet,
+    start: Annotated[
+        Path,
+        typer.Option(
+            "--start", metavar="DIR", exists=True, file_okay=False, help="The model that training began with."
+        ),
+    ],
+    holdout: Holdout = None,
+    policy: PolicyFile = None,
+    workdir: Workdir = CURRENT,
+    as_json: Json = False,
+) -> None:
+    """Register a model that was trained elsewhere on a registered data set, as its version 1.
+
+    The start must not have seen the data set: references and retrained versions begin with it.
+    """
+    chosen = _policy(policy)
+    with open_desk(workdir) as desk:
+        data, held = _data(desk, dataset, holdout)
+        register_model(desk, name=name, folder=folder, start=start, dataset=data, holdout=held, policy=chosen)
+        value = _named(desk, name)
+    answer(value, as_json=as_json, people=_SHEET)
+
+
+@app.command(
+    "train",
+    epilog=example(
+        "expunge model train assistant --dataset customers --public public.jsonl --holdout others",
+        "expunge model train assistant --dataset customers --start ./base --policy policy.toml",
+    ),
+)
+def train(
+    *,
+    name: Name,
+    dataset: DataSet,
+    public: Annotated[
+        Path | None,
+        typer.Option("--public", metavar="FILE", exists=True, dir_okay=False, help="Public text to begin with."),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--start", metavar="DIR", exists=True, file_okay=False, help="A model folder to begin with."),
+    ] = None,
+    holdout: Holdout = None,
+    policy: PolicyFile = None,
+    seed: Seed = 0,
+    initialise: Settings = None,
+    workdir: Workdir = CURRENT,
+    as_json: Json = False,
+) -> None:
+    """Train a model on a registered data set and publish it as version 1.
+
+    With a [base] in the policy, a DP base is trained first. --set changes the public model's size, for
+    example --set layers=4.
+    """
+    chosen = _policy(policy)
+    options = settings(initialise)
+    with open_desk(workdir) as desk:
+        data, held = _data(desk, dataset, holdout)
+        order = Order(
+            name=name,
+            dataset=data,
+            holdout=held,
+            policy=chosen,
+            public=public,
+            start=start,
+            initialise=options,
+            seed=seed,
+        )
+        with naming_log(desk.settings.workdir / "logs" / "engine-train.log"), progress() as say:
+            train_model(desk, order, say=say)
+        value = _named(desk, name)
+    answer(value, as_json=as_json, people=_SHEET)
+
+
+@app.command("list", epilog=example("expunge model list"))
+def list_(*, workdir: Workdir = CURRENT, as_json: Json = False) -> None:
+    """List the models with the version in use and its guarantee class."""
+    with open_desk(workdir) as desk, desk.read() as ledger:
+        value = [_value(ledger, model) for model in ledger.models()]
+    empty = "There is no model yet; train one with 'expunge model train NAME --dataset NAME'."
+    answer(value, as_json=as_json, people=listing(_COLUMNS, empty=empty))
+
+
+@app.command("versions", epilog=example("expunge model versions assistant"))
+def versions(*, name: Name, workdir: Workdir = CURRENT, as_json: Json = False) -> None:
+    """List a model's versions: which one is in use, and which were sealed or destroyed."""
+    with open_desk(workdir) as desk, desk.read() as ledger:
+        value = [_version(view) for view in ledger.versions(ledger.model_named(name).id)]
+    answer(value, as_json=as_json, people=listing(_VERSIONS, empty="This model has no version yet."))
+
+
+@app.command("check", epilog=example("expunge model check ./assistant"))
+def check(*, folder: Folder, as_json: Json = False) -> None:
+    """Say whether a folder can be registered: safetensors only, a configuration, no pickle. Its digest."""
+    check_model(folder)
+    files = folders.files(folder)
+    value = {"ok": True, "digest": folders.digest(files), "files": files}
+    answer(value, as_json=as_json, people=sheet({"ok": "Accepted", "digest": "Digest"}))
+
+
+@app.command(
+    "schedule",
+    epilog=example("expunge model schedule assistant --every 7d", "expunge model schedule assistant --off"),
+)
+def schedule(
+    *,
+    name: Name,
+    every: Annotated[
+        str | None, typer.Option("--every", metavar="PERIOD", help="How often a batch is due: 30m, 12h, 7d.")
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="Plan no batches by themselves.")] = False,
+    workdir: Workdir = CURRENT,
+    as_json: Json = False,
+) -> None:
+    """Let 'expunge beat' plan and run this model's batches by itself, or stop it."""
+    if (every is None) == (not off):
+        raise InvalidInputError("give either --every PERIOD or --off", code="every-or-off")
+    period = None if every is None else seconds(every)
+    with open_desk(workdir) as desk:
+        with desk.transaction() as ledger:
+            ledger.schedule(model_id=ledger.model_named(name).id, every_seconds=period, now=desk.clock())
+        value = _named(desk, name)
+    answer(value, as_json=as_json, people=_SHEET)
+
+
+def _policy(file: Path | None) -> Policy:
+    return default_policy() if file is None else policies.parse(read_text(file))
+
+
+def _data(desk: Services, dataset: str, holdout: str | None) -> tuple[DataSetView, DataSetView | None]:
+    with desk.read() as ledger:
+        return ledger.dataset_named(dataset), None if holdout is None else ledger.dataset_named(holdout)
+
+
+def _named(desk: Services, name: str) -> dict[str, Any]:
+    with desk.read() as ledger:
+        return _value(ledger, ledger.model_named(name))
+
+
+def _value(ledger: Ledger, model: ModelView) -> dict[str, Any]:
+    current = next((view for view in ledger.versions(model.id) if view.state == "current"), None)
+    base = ledger.base(model.id)
+    return {
+        "name": model.name,
+        "id": model.id,
+        "dataset": ledger.dataset(model.dataset_id).name,
+        "holdout": None if model.holdout_id is None else ledger.dataset(model.holdout_id).name,
+        "version": None if current is None else current.number,
+        "guarantee": None if current is None else current.guarantee,
+        "digest": None if current is None else current.digest,
+        "path": None if current is None else current.path,
+        "base": None if base is None else base.state,
+        "policy": policies.parse(model.policy).name,
+        "every_seconds": model.every_seconds,
+    }
+
+
+def _version(view: VersionView) -> dict[str, Any]:
+    return {
+        "number": view.number,
+        "id": view.id,
+        "state": view.state,
+        "guarantee": view.guarantee,
+        "digest": view.digest,
+        "path": view.path or None,
+        "report_digest": view.report_digest,
+        "published_at": view.published_at,
+    }
