@@ -4,7 +4,7 @@ The doors call these functions and nothing below them. Each owns its transaction
 committed. None takes a time from its caller.
 """
 
-from compliance.intake.confirmation import by_token, confirm, new_code, withdraw
+from compliance.intake.confirmation import by_token, confirm, expire, new_code, withdraw
 from compliance.intake.decisions import EXTENSION_CODES, approve, deny, extend, hold, release
 from compliance.intake.desk import Desk
 from compliance.intake.filing import Caller, Filed, clocks, day_of, file
@@ -29,6 +29,7 @@ __all__ = [
     "confirm",
     "day_of",
     "deny",
+    "expire",
     "extend",
     "file",
     "hold",

@@ -5,6 +5,7 @@ a new code is always answered alike, so that nobody learns here who is known or 
 """
 
 import logging
+from datetime import timedelta
 
 from compliance.errors import ConflictError, InvalidInputError, NotFoundError
 from compliance.intake import identity
@@ -15,6 +16,7 @@ from compliance.ledger.views import RequestView
 
 _LOG = logging.getLogger(__name__)
 _WAITING = {RequestState.RECEIVED, RequestState.IDENTITY_PENDING}
+_AT_ONCE = 500
 
 
 def confirm(desk: Desk, *, request_id: str, code: str) -> RequestView:
@@ -55,6 +57,14 @@ def new_code(desk: Desk, *, request_id: str) -> None:
         return
 
 
+def expire(desk: Desk, *, older_than: timedelta) -> int:
+    """Close requests whose code nobody entered in that time, and write to the address; how many."""
+    before = desk.clock() - older_than
+    with desk.read() as ledger:
+        waiting = [view for state in sorted(_WAITING) for view in ledger.requests(state=state, limit=_AT_ONCE)]
+    return sum(_expire(desk, view.id) for view in waiting if view.received_at <= before)
+
+
 def by_token(desk: Desk, token: str) -> RequestView:
     """The request a status token opens; NotFoundError."""
     with desk.read() as ledger:
@@ -68,6 +78,17 @@ def withdraw(desk: Desk, *, request_id: str) -> RequestView:
         view = ledger.withdraw_request(request_id=request_id, now=now)
         ledger.enqueue_notice(notice_id=desk.ids(), request_id=request_id, kind="withdrawn", now=now)
     return view
+
+
+def _expire(desk: Desk, request_id: str) -> bool:
+    now = desk.clock()
+    try:
+        with desk.transaction() as ledger:
+            ledger.expire_request(request_id=request_id, now=now)
+            ledger.enqueue_notice(notice_id=desk.ids(), request_id=request_id, kind="expired", now=now)
+    except ConflictError:  # the code came at the last moment
+        return False
+    return True
 
 
 def _already(desk: Desk, request_id: str) -> RequestView:

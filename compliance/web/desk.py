@@ -220,6 +220,7 @@ class DeskPages:
         with self.desk.read() as ledger:
             view = ledger.request(request.path_params["request_id"])
             items = [self._item(item) for item in ledger.items(view.id)]
+            history = ledger.history(view.id)
             matches = _grouped(ledger, ledger.matches(view.id))
         if subject is not None:
             self._add_texts(matches)
@@ -236,6 +237,7 @@ class DeskPages:
             regime=regime,
             denial=regime.denial(view.denial_code) if view.denial_code else None,
             items=items,
+            history=history,
             matches=matches,
             acts=_acts(view, row.progress),
             extension_codes=intake.EXTENSION_CODES,

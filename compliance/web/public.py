@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 
 from starlette.concurrency import run_in_threadpool
@@ -12,9 +13,9 @@ from starlette.routing import Route
 
 from compliance import intake
 from compliance.errors import InvalidInputError, NotFoundError
-from compliance.intake import Caller, Gatekeeper, Progress
+from compliance.intake import Caller, Gatekeeper
 from compliance.ledger.lifecycle import FINAL
-from compliance.ledger.views import ItemView, RequestView
+from compliance.ledger.views import HistoryView, ItemView, RequestView
 from compliance.regimes import PLACES, REGIMES, place, spelled
 from compliance.web import words
 from compliance.web.forms import Form, read_form
@@ -168,7 +169,7 @@ class PublicPages:
         token = request.path_params["token"]
         view = intake.by_token(self.desk, token)
         with self.desk.read() as ledger:
-            items = ledger.items(view.id)
+            items, history = ledger.items(view.id), ledger.history(view.id)
         regime = REGIMES[view.regime]
         progress = intake.progress(self.desk.settings, view, now=self.desk.clock())
         return self.renderer.page(
@@ -179,7 +180,7 @@ class PublicPages:
             token=token,
             link=f"{self.desk.settings.public_url.rstrip('/')}/status/{token}",
             headline=words.HEADLINES[view.state],
-            steps=words.timeline(view.state, self._dates(view, progress)),
+            steps=words.timeline(view.state, self._dates(view, history)),
             items=[self._item(item) for item in items],
             regime=regime,
             denial=regime.denial(view.denial_code) if view.denial_code else None,
@@ -188,11 +189,19 @@ class PublicPages:
             message=message,
         )
 
-    def _dates(self, view: RequestView, progress: Progress) -> dict[int, str]:
-        dates = {words.SENT: spelled(progress.received_on)}
+    def _dates(self, view: RequestView, history: tuple[HistoryView, ...]) -> dict[int, str]:
+        """When each step was done, from the log; a step done twice (after a hold) counts the first time."""
+        dates = {words.SENT: self._spelled(view.received_at)}
+        for event in history:
+            step = words.done(event.state)
+            if step is not None:
+                dates.setdefault(step, self._spelled(event.at))
         if view.closed_at is not None:
-            dates[words.ENDED] = spelled(intake.day_of(self.desk.settings, view.closed_at))
+            dates[words.ENDED] = self._spelled(view.closed_at)
         return dates
+
+    def _spelled(self, moment: datetime) -> str:
+        return spelled(intake.day_of(self.desk.settings, moment))
 
     def _item(self, item: ItemView) -> dict[str, str | None]:
         batch = item.batch_id

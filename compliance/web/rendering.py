@@ -48,6 +48,7 @@ class Renderer:
             "organisation": desk.settings.organisation,
             "style": f"/static/expunge.css?{style}",
             "guard_field": forms.FIELD,
+            "keep_days": desk.settings.personal_data_days,
         }
         self._templates.filters |= {"spelled": spelled, "period": length, "days_left": words.days_left}
 

@@ -112,13 +112,19 @@ _PAST = (
     "Your data were taken out, and the result was tested",
     "You got our final answer",
 )
+_DONE_BY = {
+    _S.VERIFIED: 1,
+    _S.MATCHED: 2,
+    _S.NO_MATCH: 2,
+    _S.APPROVED: 3,
+    _S.FULFILLED: 4,
+    _S.FULFILLED_IN_PART: 4,
+}
 _AT = {
     _S.RECEIVED: 1,
     _S.IDENTITY_PENDING: 1,
     _S.VERIFIED: 2,
     _S.MATCHED: 3,
-    _S.ON_HOLD: 3,
-    _S.NEEDS_INPUT: 3,
     _S.APPROVED: 4,
     _S.FULFILLED: 6,
     _S.FULFILLED_IN_PART: 6,
@@ -127,13 +133,18 @@ _AT = {
 _ENDED_AFTER = {_S.NO_MATCH: 3, _S.DUPLICATE: 2, _S.DENIED: 1, _S.WITHDRAWN: 1, _S.EXPIRED: 1}
 
 
+def done(state: str | None) -> int | None:
+    """The step that reaching `state` completes."""
+    return _DONE_BY.get(RequestState(state)) if state in set(RequestState) else None
+
+
 def timeline(state: RequestState, dates: dict[int, str]) -> list[Step]:
     """The steps of a request in `state`; `dates` maps a step's number to the day it was done, in words."""
     if state in _ENDED_AFTER:
         known = max([_ENDED_AFTER[state], *(n + 1 for n in dates if n < ENDED)])
         done = [Step(_PAST[n], Mark.DONE, dates.get(n, "")) for n in range(known)]
         return [*done, Step(HEADLINES[state][0], Mark.DONE, dates.get(ENDED, ""))]
-    now = _AT[state]
+    now = _AT.get(state, max(dates, default=SENT) + 1)  # on hold: after the last step that is done
     return [_step(number, now, dates) for number in range(len(_TITLES))]
 
 

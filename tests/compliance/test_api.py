@@ -8,13 +8,13 @@ from email import message_from_bytes
 from typing import Any
 
 import pytest
-from conftest import Clock
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection, event
 
 from compliance.api import create_app
 from compliance.notices import deliver, mailer
 from compliance.wiring import Services
+from tests.compliance.conftest import Clock
 
 ADA = {"name": "Ada Example", "email": "ada@example.org"}
 BODY: dict[str, Any] = {"regime": "gdpr", "subject": ADA}

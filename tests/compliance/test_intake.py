@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from conftest import Clock, both_databases
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from compliance.intake import identity, validation
 from compliance.intake.limits import BusyError, Gatekeeper, Limiter
 from compliance.ledger.lifecycle import RequestState
 from compliance.wiring import Services
+from tests.compliance.conftest import Clock, both_databases
 
 WEB = intake.Caller(door="web")
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
@@ -308,3 +308,18 @@ def test_a_refused_caller_learns_when_to_come_back() -> None:
         keeper.filing("a", NOW)
 
     assert caught.value.retry_after == timedelta(hours=1)
+
+
+def test_a_request_nobody_confirms_ends_by_itself(services: Services, clock: Clock) -> None:
+    """After the time it is closed and its address is told; a confirmed one and a younger one go on."""
+    old, confirmed = file(services), file(services)
+    intake.confirm(services, request_id=confirmed.request.id, code=code_of(services, confirmed))
+    clock.advance(days=30)
+    young = file(services)
+
+    assert intake.expire(services, older_than=timedelta(days=30)) == 1
+    assert intake.expire(services, older_than=timedelta(days=30)) == 0
+    with services.read() as ledger:
+        assert ledger.request(old.request.id).state is RequestState.EXPIRED
+        assert ledger.request(young.request.id).state is RequestState.IDENTITY_PENDING
+        assert [n.request_id for n in ledger.pending_notices() if n.kind == "expired"] == [old.request.id]
