@@ -11,7 +11,7 @@ finite is missing. Nothing has a default that passes.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -20,6 +20,7 @@ from audits.errors import expect
 Direction = Literal["at_most", "at_least", "within"]
 Outcome = Literal["held", "contradicted", "underpowered", "missing"]
 GuaranteeClass = Literal["exact", "certified", "conditional", "empirical", "suppression"]
+_ENDS = 2
 CLASSES: tuple[GuaranteeClass, ...] = get_args(GuaranteeClass)
 
 
@@ -108,10 +109,17 @@ def _difference(finding: Mapping[str, Any] | None) -> tuple[tuple[float, float] 
     if not isinstance(difference, Mapping):
         return None, None
     interval, n = difference.get("ci95"), difference.get("n")
-    match interval:
-        case [float() | int() as low, float() | int() as high] if math.isfinite(low) and low <= high < math.inf:
-            return (low, high), n if isinstance(n, int) else None
-    return None, None
+    if not isinstance(interval, Sequence) or len(interval) != _ENDS or not all(map(_is_finite, interval)):
+        return None, None
+    if type(n) is not int:
+        return None, None
+    low, high = interval
+    return ((low, high), n) if low <= high else (None, None)
+
+
+def _is_finite(value: object) -> bool:
+    """Whether `value` is a finite number; True and False are numbers to Python, and no measurement."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _compare(gate: Gate, low: float, high: float) -> Outcome:
