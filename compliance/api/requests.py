@@ -69,7 +69,9 @@ def list_requests(
     desk: Desk,
     ledger: Reading,
     agent: KnownAgent,
-    after: Annotated[str | None, Query(max_length=64, description="`next` of the page before")] = None,
+    after: Annotated[
+        str | None, Query(pattern=f"^{intake.ID_PATTERN}$", description="`next` of the page before")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> PageOut:
     """The requests an authorised agent filed, in order of arrival."""

@@ -8,13 +8,14 @@ from compliance.intake.confirmation import by_token, confirm, expire, new_code, 
 from compliance.intake.decisions import EXTENSION_CODES, approve, deny, extend, hold, release
 from compliance.intake.desk import Desk
 from compliance.intake.filing import Caller, Filed, clocks, day_of, file
-from compliance.intake.identity import status_token
+from compliance.intake.identity import ID_PATTERN, is_id, status_token
 from compliance.intake.limits import BusyError, Gatekeeper
 from compliance.intake.progress import Progress, progress
 from compliance.intake.validation import SCOPES, Submission, submission
 
 __all__ = [
     "EXTENSION_CODES",
+    "ID_PATTERN",
     "SCOPES",
     "BusyError",
     "Caller",
@@ -33,6 +34,7 @@ __all__ = [
     "extend",
     "file",
     "hold",
+    "is_id",
     "new_code",
     "progress",
     "release",

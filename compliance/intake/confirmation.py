@@ -25,6 +25,8 @@ def confirm(desk: Desk, *, request_id: str, code: str) -> RequestView:
     The attempt is spent in a transaction of its own, committed before anything is compared: no crash, no
     race and no rollback gives a guess back. Confirming again what is confirmed changes nothing.
     """
+    if not identity.is_id(request_id):
+        raise _wrong()
     now, guess = desk.clock(), identity.typed(code)
     digest = identity.code_digest(desk.vault, request_id=request_id, code=guess)
     with desk.transaction() as ledger:
@@ -47,6 +49,8 @@ def confirm(desk: Desk, *, request_id: str, code: str) -> RequestView:
 
 def new_code(desk: Desk, *, request_id: str) -> None:
     """Send another code when the request waits for one and has codes left; say nothing either way."""
+    if not identity.is_id(request_id):
+        return
     now = desk.clock()
     try:
         with desk.transaction() as ledger:
@@ -98,9 +102,13 @@ def _already(desk: Desk, request_id: str) -> RequestView:
     except NotFoundError:
         view = None
     if view is None or view.state in _WAITING or view.state is RequestState.EXPIRED:
-        message = "this is not the code we sent last; look for our newest mail or ask for a new code"
-        raise InvalidInputError(message, code="code-wrong")
+        raise _wrong()
     return view
+
+
+def _wrong() -> InvalidInputError:
+    message = "this is not the code we sent last; look for our newest mail or ask for a new code"
+    return InvalidInputError(message, code="code-wrong")
 
 
 def _tell(desk: Desk, request_id: str) -> None:

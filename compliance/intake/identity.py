@@ -10,6 +10,7 @@ of a request give a guesser 3e-11. A code is good for one hour, because mail is 
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -17,6 +18,8 @@ from compliance.ledger.vault import Vault
 
 ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # without 0 and O, 1 and I and L
 LENGTH = 8
+ID_PATTERN = "[0-9A-Za-z_-]{1,64}"
+_ID = re.compile(ID_PATTERN)
 TTL = timedelta(hours=1)
 ATTEMPTS = 5
 CODES_A_REQUEST = 5
@@ -43,8 +46,13 @@ def same(one: str, other: str) -> bool:
 
 
 def typed(code: str) -> str:
-    """A code as people type it: spaces, hyphens and small letters do not matter."""
-    return "".join(c for c in code[:64].upper() if c not in " -\t")
+    """A code as people type it: only what can be in a code counts, in capitals."""
+    return "".join(c for c in code[:64].upper() if c in ALPHABET)
+
+
+def is_id(value: str) -> bool:
+    """Whether `value` could be one of our ids: anything else never reaches a database (a NUL would fail there)."""
+    return _ID.fullmatch(value) is not None
 
 
 def status_token(vault: Vault, *, request_id: str) -> str:
@@ -54,4 +62,4 @@ def status_token(vault: Vault, *, request_id: str) -> str:
 
 def status_digest(token: str) -> str:
     """What the database keeps of a status token; plain, because the token has full entropy."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -74,14 +74,14 @@ class DeskPages:
             "release": self.release,
             "identity": self.open_identity,
         }
-        one = "/desk/requests/{request_id}"
+        one = "/desk/requests/{request_id:id}"
         return [
             Route("/desk/login", self.login, methods=["GET"]),
             Route("/desk/login", self._posted(self.sign_in, signed_in=False), methods=["POST"]),
             Route("/desk/logout", self._posted(self.sign_out), methods=["POST"]),
             Route("/desk", self._guarded(self.requests), methods=["GET"]),
             Route("/desk/models", self._guarded(self.models), methods=["GET"]),
-            Route("/desk/reports/{batch_id}", self._guarded(self.report), methods=["GET"]),
+            Route("/desk/reports/{batch_id:id}", self._guarded(self.report), methods=["GET"]),
             Route(one, self._guarded(self.request), methods=["GET"]),
             *(Route(f"{one}/{name}", self._posted(act), methods=["POST"]) for name, act in acts.items()),
         ]

@@ -41,14 +41,14 @@ class PublicPages:
             Route("/", self.ask, methods=["GET"]),
             Route("/", self._posted(self.send), methods=["POST"]),
             Route("/how-it-works", self.explain, methods=["GET"]),
-            Route("/confirm/{request_id}", self.enter_code, methods=["GET"]),
-            Route("/confirm/{request_id}", self._posted(self.confirm), methods=["POST"]),
-            Route("/confirm/{request_id}/code", self._posted(self.new_code), methods=["POST"]),
-            Route("/received/{token}", self.received, methods=["GET"]),
-            Route("/status/{token}", self.status, methods=["GET"]),
-            Route("/status/{token}/receipt", self.receipt, methods=["GET"]),
-            Route("/status/{token}/report/{batch_id}", self.report, methods=["GET"]),
-            Route("/status/{token}/withdraw", self._posted(self.withdraw), methods=["POST"]),
+            Route("/confirm/{request_id:id}", self.enter_code, methods=["GET"]),
+            Route("/confirm/{request_id:id}", self._posted(self.confirm), methods=["POST"]),
+            Route("/confirm/{request_id:id}/code", self._posted(self.new_code), methods=["POST"]),
+            Route("/received/{token:id}", self.received, methods=["GET"]),
+            Route("/status/{token:id}", self.status, methods=["GET"]),
+            Route("/status/{token:id}/receipt", self.receipt, methods=["GET"]),
+            Route("/status/{token:id}/report/{batch_id:id}", self.report, methods=["GET"]),
+            Route("/status/{token:id}/withdraw", self._posted(self.withdraw), methods=["POST"]),
         ]
 
     def ask(self, request: Request) -> Response:

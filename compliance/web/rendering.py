@@ -5,9 +5,11 @@ from http import HTTPStatus
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from compliance import intake
 from compliance.regimes import length, spelled
 from compliance.web import forms, words
 from compliance.wiring import Services
@@ -27,6 +29,23 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+class _Id(Convertor[str]):
+    """An id or a token in a path: anything else is no page of ours."""
+
+    regex = intake.ID_PATTERN
+
+    def convert(self, value: str) -> str:
+        """Take it as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Give it as it is."""
+        return value
+
+
+register_url_convertor("id", _Id())
 
 
 class Renderer:

@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Connection, event
 
 from compliance.api import create_app
 from compliance.notices import deliver, mailer
 from compliance.wiring import Services
-from tests.compliance.conftest import Clock
+from tests.compliance.conftest import Clock, both_databases
 
 ADA = {"name": "Ada Example", "email": "ada@example.org"}
 BODY: dict[str, Any] = {"regime": "gdpr", "subject": ADA}
+_MEMBERS = ["regime", "scope", "subject", "subjects", "authority", "test", "name", "email", "identifiers", "code"]
+_PATHS = st.sampled_from(["/v1/requests", f"/v1/requests/{'f' * 32}/confirm", f"/v1/requests/{'f' * 32}/code"])
 KEY = "4f0b7a52-5d5e-4f0e-9d55-4be1d3a9d0f1"
 
 
@@ -398,6 +402,41 @@ def test_pages_are_served_beside_the_api(services: Services) -> None:
         assert client.get("/anything").text == "a page"
         assert client.get("/v1/nothing").status_code == 404
         assert client.get("/healthz").json()["status"] == "ok"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_MEMBERS), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=_JSON | st.fixed_dictionaries({"regime": st.just("gdpr"), "subject": _JSON}), path=_PATHS)
+def test_whatever_is_sent_the_desk_does_not_fail(client: TestClient, body: object, path: str) -> None:
+    """Every answer is below 500, and every refusal is a problem."""
+    content = json.dumps(body).encode()
+
+    answer = client.post(path, content=content, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code < 500
+    if answer.status_code >= 400:
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+@both_databases
+@pytest.mark.parametrize("code", ["\x00", "\ud800", "x" * 10_000])
+@pytest.mark.parametrize("request_id", ["%00", "%ff", "%ed%a0%80", "x" * 3000, "%2e%2e"])
+def test_strange_ids_and_codes_are_wrong_and_nothing_more(client: TestClient, request_id: str, code: str) -> None:
+    """A NUL or half a character never reaches the database."""
+    content = json.dumps({"code": code}).encode()
+    headers = {"Content-Type": "application/json"}
+
+    confirm = client.post(f"/v1/requests/{request_id}/confirm", content=content, headers=headers)
+    show = client.get(f"/v1/requests/{request_id}", headers={"Authorization": "Bearer x"})
+
+    assert confirm.status_code in {404, 422}
+    assert show.status_code == 404
 
 
 def test_importing_the_api_loads_no_learning_library() -> None:
