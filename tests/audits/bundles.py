@@ -16,6 +16,7 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audits import accountant, bundle, dsse, gates, intoto, log, model, policy, statement, witness
+from audits.errors import VerificationError
 from audits.keys import Role, SigningKey, key_id
 from audits.predicate import Predicate
 from audits.render import html
@@ -300,34 +301,56 @@ class Desk:
         """The evidence file for these findings."""
         return json.dumps({"version": 1, "findings": found}, indent=1).encode()
 
+    def logged(self, predicate: Predicate, payload: bytes) -> bytes:
+        """The report's own log entry."""
+        return log.report_entry(
+            at=AT,
+            salt=f"{9:032x}",
+            report_id=predicate["reportId"],
+            payload=payload,
+            key_id=key_id(self.report_key.public_key),
+        )
+
     def files(self, predicate: Predicate | None = None, *, payload: bytes | None = None) -> dict[str, bytes]:
         """The bundle's files; give `payload` to sign a statement that `build` would refuse."""
         predicate = predicate or self.predicate()
         payload = payload or statement.build(predicate)
-        entries = self.entries()
-        report_id = predicate["reportId"]
-        logged = log.report_entry(
-            at=AT, salt=f"{9:032x}", report_id=report_id, payload=payload, key_id=key_id(self.report_key.public_key)
-        )
-        entries.append(logged)
+        entries = [*self.entries(), self.logged(predicate, payload)]
+        return self.assemble(predicate, payload, entries=entries, report=REPORT_INDEX, key=0)
+
+    def assemble(
+        self,
+        predicate: Predicate,
+        payload: bytes,
+        *,
+        entries: list[bytes],
+        report: int,
+        key: int,
+    ) -> dict[str, bytes]:
+        """The bundle's files over any log: which entries it has, and which of them are the report's and the key's."""
         whole = log.Log(origin=ORIGIN, entries=entries)
-        checkpoint = whole.checkpoint(self.log_key)
-        if self.witnessed:
-            line = witness.cosign(checkpoint, name="witness.example/w1", signer=self.witness_key, time=1_795_000_000)
-            checkpoint = witness.add(checkpoint, line)
+        checkpoint = self.sign_checkpoint(whole)
         try:
             page = html.page(payload)
-        except Exception:  # noqa: BLE001 - a cheat's statement may not render; its bundle is made all the same
-            page = b"no page"
+        except VerificationError:
+            page = b"A cheat's statement may not render; its bundle is made all the same."
         return {
             bundle.REPORT: dsse.sign(payload, payload_type=dsse.INTOTO, signer=self.report_key),
-            bundle.REPORT_ENTRY: logged,
-            bundle.REPORT_PROOF: whole.proof(len(entries) - 1, checkpoint).encode(),
-            bundle.KEY_ENTRY: entries[0],
-            bundle.KEY_PROOF: whole.proof(0, checkpoint).encode(),
+            bundle.REPORT_ENTRY: entries[report],
+            bundle.REPORT_PROOF: whole.proof(report, checkpoint).encode(),
+            bundle.KEY_ENTRY: entries[key],
+            bundle.KEY_PROOF: whole.proof(key, checkpoint).encode(),
             bundle.EVIDENCE: self.evidence(cast("list[dict[str, Any]]", predicate["evidence"]["findings"])),
             bundle.PAGE: page,
         }
+
+    def sign_checkpoint(self, whole: log.Log) -> str:
+        """The log's checkpoint, cosigned when the desk has a witness."""
+        signed = whole.checkpoint(self.log_key)
+        if self.witnessed:
+            line = witness.cosign(signed, name="witness.example/w1", signer=self.witness_key, time=1_795_000_000)
+            signed = witness.add(signed, line)
+        return signed
 
     def policy(self) -> str:
         """The trust policy that an auditor has from elsewhere."""
