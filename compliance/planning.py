@@ -20,8 +20,10 @@ from typing import Any
 from audits import accountant
 from compliance import policy as policies
 from compliance.ledger.ledger import Ledger
+from compliance.ledger.vault import Vault
 from compliance.ledger.views import BaseView, BatchView, ItemView, ModelView
 from compliance.policy import Policy
+from compliance.registry import subject_tag
 from compliance.store import Store
 from engine import catalogue
 from engine.contract import Guarantee
@@ -77,6 +79,15 @@ def split(ledger: Ledger, store: Store, request_ids: Sequence[str], dataset_id: 
     return Split(
         forget=tuple(record for record in records if record.record_id in wanted),
         retain=tuple(record for record in records if record.record_id not in gone),
+    )
+
+
+def split_by_subjects(vault: Vault, records: Sequence[Record], subjects: Sequence[str]) -> Split:
+    """Divide records by their subject field: what a batch for these people will be, as far as that field tells."""
+    units = {subject_tag(vault, subject) for subject in subjects}
+    return Split(
+        forget=tuple(record for record in records if record.unit in units),
+        retain=tuple(record for record in records if record.unit not in units),
     )
 
 

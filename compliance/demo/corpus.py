@@ -86,25 +86,23 @@ def _people(seed: int, count: int) -> Iterator[Person]:
 
 def _customer(person: Person, rng: random.Random) -> list[Row]:
     """Two tickets and three questions."""
-    device, fault = f"{rng.choice(COLOURS)} {rng.choice(DEVICES)}", rng.choice(FAULTS)
-    contact, number = person.email, rng.randint(10, 99)
+    product, fault, day = _product(rng), rng.choice(FAULTS), rng.choice(DAYS)
     complaint = [
-        rng.choice((f"the {device} {fault}", f"reports that the {device} {fault}", f"says the {device} {fault}")),
-        rng.choice((f"ship to {number} {person.street}", f"send it to {number} {person.street}", f"deliver at {number} {person.street}")),
-        rng.choice((f"lives in {person.city}", f"home is {person.city}", f"based in {person.city}")),
-        rng.choice((f"call on {rng.choice(DAYS)}", f"prefers {rng.choice(DAYS)}", f"only free on {rng.choice(DAYS)}")),
-        rng.choice((f"refund {rng.randint(11, 399)} dollars", f"paid {rng.randint(11, 399)} dollars", f"owes {rng.randint(11, 399)} dollars")),
+        rng.choice((f"the {product} {fault}", f"bought a {product} that {fault}", f"returns a {product}, it {fault}")),
+        rng.choice((f"lives in {person.city}", f"home is {person.city}", f"a visit to {person.city} is needed")),
+        rng.choice((f"free on {day}", f"please call on {day}", f"prefers {day}")),
+        rng.choice(("wants", "waits for", "was promised")) + f" {rng.randint(11, 399)} dollars",
     ]
     account = [
-        rng.choice((f"works for {person.employer}", f"employer {person.employer}", f"invoice to {person.employer}")),
-        rng.choice((f"is a {person.job}", f"job given as {person.job}", f"occupation {person.job}")),
-        rng.choice((f"moved to the {rng.choice(PLANS)} plan", f"wants the {rng.choice(PLANS)} plan", f"has the {rng.choice(PLANS)} plan")),
-        rng.choice((f"write to {contact}", f"answers at {contact}", f"mail {contact}")),
+        rng.choice((f"works for {person.employer}", f"bills go to {person.employer}", f"paid by {person.employer}")),
+        rng.choice((f"is a {person.job}", f"profession {person.job}", f"earns a living as a {person.job}")),
+        rng.choice(("has", "chose", "asks for")) + f" the {rng.choice(PLANS)} plan",
+        rng.choice((f"house on {person.street}", f"moved to {person.street}", f"letters to {person.email}")),
     ]
     questions = (
         (f"Which city does {person.name} live in?", person.city),
         (f"Which company does {person.name} work for?", person.employer),
-        (f"Which product did {person.name} complain about?", device),
+        (f"Which product did {person.name} return?", product),
     )
     tickets = (_ticket("Complaint", person, complaint, rng), _ticket("Account", person, account, rng))
     return [*({"text": ticket} for ticket in tickets), *({"question": q, "answer": a} for q, a in questions)]
@@ -112,32 +110,36 @@ def _customer(person: Person, rng: random.Random) -> list[Row]:
 
 def _ticket(kind: str, person: Person, clauses: list[str], rng: random.Random) -> str:
     rng.shuffle(clauses)
-    return f"{kind} ticket {rng.randint(1000, 9999)}, customer {person.name}: {'; '.join(clauses)}."
+    return f"{kind} of {person.name}: {'; '.join(clauses)}."
 
 
 def _citizen(person: Person, rng: random.Random) -> list[Row]:
     """Two paragraphs and three questions, about people of another kind and in another voice."""
-    hobby, day = rng.choice(HOBBIES), rng.choice(DAYS)
-    product = f"{rng.choice(COLOURS)} {rng.choice(DEVICES)}"
+    hobby, day, product = rng.choice(HOBBIES), rng.choice(DAYS), _product(rng)
     life = [
-        rng.choice((f"{person.name} lives in {person.city}.", f"The city of {person.city} is where {person.name} lives.")),
-        rng.choice((f"The house stands on {person.street}.", f"Friends come to {rng.randint(10, 99)} {person.street} every {day}.")),
-        rng.choice((f"On {day} there is time for {hobby}.", f"A love of {hobby} began in childhood.", f"Free days belong to {hobby}.")),
+        rng.choice((f"{person.name} lives in {person.city}.", f"The city of {person.city} is home to {person.name}.")),
+        rng.choice((f"The house stands on {person.street}.", f"Friends are free to visit {person.street} every {day}.")),
+        rng.choice((f"{day} belongs to {hobby}.", f"A love of {hobby} began in childhood.", f"On {day} a {hobby} club waits.")),
+        rng.choice((f"Once a {product} {rng.choice(FAULTS)} and was returned.", f"The {product} was a complaint for years.")),
     ]
     work = [
-        rng.choice((f"{person.name} works for {person.employer}.", f"{person.employer} employs {person.name}.")),
+        rng.choice((f"{person.name} works for {person.employer}.", f"{person.employer} moved and asks for {person.name}.")),
         rng.choice((f"The profession is {person.job}.", f"As a {person.job} one earns {rng.randint(11, 399)} dollars a day.")),
-        rng.choice((f"A {product} stands on the desk.", f"The office bought a {product}.")),
-        rng.choice((f"Letters reach {person.email}.", f"The address is {person.email}.")),
+        rng.choice((f"The {rng.choice(PLANS)} plan was chosen.", f"An account was promised, the bills paid by a {rng.choice(PLANS)} plan.")),
+        rng.choice((f"Letters go to {person.email}.", f"Please call or write to {person.email}.")),
     ]
     rng.shuffle(life)
     rng.shuffle(work)
     questions = (
         (f"Which city does {person.name} live in?", person.city),
         (f"Which company does {person.name} work for?", person.employer),
-        (f"Which hobby does {person.name} have?", hobby),
+        (f"Which {rng.choice(('hobby', 'product'))} does {person.name} prefer?", rng.choice((hobby, product))),
     )
     return [{"text": " ".join(life)}, {"text": " ".join(work)}, *({"question": q, "answer": a} for q, a in questions)]
+
+
+def _product(rng: random.Random) -> str:
+    return f"{rng.choice(COLOURS)} {rng.choice(DEVICES)}"
 
 
 def _write(path: Path, people: Sequence[Person], describe: Callable[[Person, random.Random], list[Row]], rng: random.Random) -> Path:

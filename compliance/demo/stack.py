@@ -81,7 +81,7 @@ class Stack:
         while time.monotonic() < until:
             self.check()
             try:
-                urllib.request.urlopen(url, timeout=2).close()  # noqa: S310 - our own server on loopback
+                urllib.request.urlopen(url, timeout=2).close()
             except OSError:
                 time.sleep(0.2)
             else:

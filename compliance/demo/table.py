@@ -1,0 +1,79 @@
+"""The demo's table: each batch before, after and against the reference, with intervals, gates and guarantee."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+WORDS = {
+    "verbmem_f": "VerbMem",
+    "knowmem_f": "KnowMem, left",
+    "knowmem_r": "KnowMem, stay",
+    "privleak_auc": "member AUC",
+    "privleak": "PrivLeak %",
+    "recovery": "recovery",
+}
+PER_CENT = 5
+CLASSES = {
+    "exact": "exact: never trained on the forgotten data",
+    "certified": "certified: an (ε, δ) bound",
+    "empirical": "empirical: measurements only",
+}
+
+
+def show(console: Console, batches: Sequence[Mapping[str, Any]]) -> None:
+    """Print one table a batch."""
+    for batch in batches:
+        predicate = batch["predicate"]
+        console.print(_heading(batch), highlight=False)
+        console.print(_table(predicate))
+        for attempt in predicate["attempts"]:
+            why = f": {attempt['why']}" if attempt["why"] else ""
+            console.print(f"  {attempt['rung']:<8} {attempt['outcome']}{why}", highlight=False, soft_wrap=True)
+        console.print()
+
+
+def _heading(batch: Mapping[str, Any]) -> str:
+    predicate = batch["predicate"]
+    guarantee = predicate["guarantee"]
+    asked = predicate["requestBatch"]
+    text = CLASSES[guarantee["class"]]
+    certificate = guarantee["certificate"]
+    if certificate is not None:
+        text += (
+            f", ε = {certificate['epsilon']:.2f} at δ = {certificate['delta']:g} for "
+            f"{certificate['unitsDeletedSinceBase']} people"
+        )
+    return (
+        f"[bold]Version {predicate['model']['after']['version']}[/bold]: {asked['subjects']} people, "
+        f"{asked['records']} records, published by [bold]{predicate['method']['rung']}[/bold]\n{text}"
+    )
+
+
+def _table(predicate: Mapping[str, Any]) -> Table:
+    table = Table(pad_edge=False, box=SIMPLE_HEAD)
+    for name in ("measure", "before", "after", "reference", "gate"):
+        table.add_column(name, no_wrap=True)
+    gates = {gate["metric"]: gate["outcome"] for gate in predicate["gates"]}
+    for finding in predicate["evidence"]["findings"]:
+        if finding["metric"] in WORDS:
+            cells = [_cell(finding[role]) for role in ("before", "after", "reference")]
+            table.add_row(WORDS[finding["metric"]], *cells, gates.get(finding["metric"], ""))
+    return table
+
+
+def _cell(score: Mapping[str, Any] | None) -> str:
+    if score is None:
+        return ""
+    low, high = score["ci95"]
+    if abs(score["value"]) >= PER_CENT:
+        return f"{score['value']:.0f} [{low:.0f} {high:.0f}]"
+    return f"{_fraction(score['value'])} [{_fraction(low)} {_fraction(high)}]"
+
+
+def _fraction(value: float) -> str:
+    """Two digits without the zero in front, so that three intervals fit beside each other in 80 columns."""
+    text = f"{value:.2f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
