@@ -5,7 +5,7 @@ sending and recording sends the same letter again, under the same Message-ID. Bo
 data; the address stands in the header alone.
 """
 
-from compliance.notices.delivery import Delivered, Post, deliver
+from compliance.notices.delivery import Delivered, deliver
 from compliance.notices.letters import Facts, Letter, compose
 from compliance.notices.mailers import FolderMailer, Mailer, RefusedError, SmtpMailer, mailer
 
@@ -15,7 +15,6 @@ __all__ = [
     "FolderMailer",
     "Letter",
     "Mailer",
-    "Post",
     "RefusedError",
     "SmtpMailer",
     "compose",

@@ -4,17 +4,14 @@ Reading, sending and recording are three steps, never one transaction: a slow ma
 database's write lock.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
+from compliance.desk import Desk
 from compliance.errors import NotFoundError
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.views import NoticeView
@@ -22,24 +19,6 @@ from compliance.notices.letters import Facts, Letter, compose
 from compliance.notices.mailers import Mailer, RefusedError
 from compliance.regimes import REGIMES
 from compliance.settings import Settings
-
-
-class Post(Protocol):
-    """What delivery needs of the composition root."""
-
-    @property
-    def settings(self) -> Settings:
-        """The operator's settings."""
-
-    @property
-    def clock(self) -> Callable[[], datetime]:
-        """Aware UTC time."""
-
-    def transaction(self) -> AbstractContextManager[Ledger]:
-        """Read and write, all or nothing."""
-
-    def read(self) -> AbstractContextManager[Ledger]:
-        """Read one consistent state."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,50 +29,50 @@ class Delivered:
     dropped: int
 
 
-def deliver(post: Post, outgoing: Mailer, *, limit: int = 100) -> Delivered:
+def deliver(desk: Desk, outgoing: Mailer, *, limit: int = 100) -> Delivered:
     """Send what is pending, oldest first. UnavailableError stops it; what is left stays pending."""
-    with post.read() as ledger:
+    with desk.read() as ledger:
         pending = ledger.pending_notices(limit=limit)
-    sent = [_deliver(post, outgoing, notice) for notice in pending]
+    sent = [_deliver(desk, outgoing, notice) for notice in pending]
     return Delivered(sent=sum(sent), dropped=len(sent) - sum(sent))
 
 
-def _deliver(post: Post, outgoing: Mailer, notice: NoticeView) -> bool:
-    message, code = _message(post, notice)
+def _deliver(desk: Desk, outgoing: Mailer, notice: NoticeView) -> bool:
+    message, code = _message(desk, notice)
     went = message is not None
     if message is not None:
         try:
             outgoing.send(message)
         except RefusedError:
             went = False
-    with post.transaction() as ledger:
-        ledger.notice_sent(notice_id=notice.id, now=post.clock())
+    with desk.transaction() as ledger:
+        ledger.notice_sent(notice_id=notice.id, now=desk.clock())
         # A newer code may have been issued while this letter was on its way; its own letter needs it.
         if code is not None and _secret(ledger, notice.request_id, "code") == code:
             ledger.drop_secret(request_id=notice.request_id, purpose="code")
     return went
 
 
-def _message(post: Post, notice: NoticeView) -> tuple[EmailMessage | None, str | None]:
+def _message(desk: Desk, notice: NoticeView) -> tuple[EmailMessage | None, str | None]:
     """The letter and the code in it."""
-    with post.read() as ledger:
+    with desk.read() as ledger:
         try:
             to = ledger.open_subject(notice.request_id).email
         except NotFoundError:  # erased in the meantime; nobody is left to tell
             return None, None
-        facts = _facts(post.settings, ledger, notice)
+        facts = _facts(desk.settings, ledger, notice)
     letter = compose(notice.kind, facts)
-    return None if letter is None else _addressed(post, notice, letter, to), facts.code
+    return None if letter is None else _addressed(desk, notice, letter, to), facts.code
 
 
-def _addressed(post: Post, notice: NoticeView, letter: Letter, to: str) -> EmailMessage:
+def _addressed(desk: Desk, notice: NoticeView, letter: Letter, to: str) -> EmailMessage:
     message = EmailMessage(policy=SMTP)
     # addr_spec is parsed, so an address cannot smuggle in a second header or recipient.
     message["To"] = Address(addr_spec=to)
-    message["From"] = Address(display_name=post.settings.organisation, addr_spec=post.settings.mail_from)
+    message["From"] = Address(display_name=desk.settings.organisation, addr_spec=desk.settings.mail_from)
     message["Subject"] = letter.subject
-    message["Date"] = format_datetime(post.clock())
-    message["Message-ID"] = f"<{notice.id}@{post.settings.origin.partition('/')[0]}>"
+    message["Date"] = format_datetime(desk.clock())
+    message["Message-ID"] = f"<{notice.id}@{desk.settings.origin.partition('/')[0]}>"
     message["Auto-Submitted"] = "auto-generated"
     message["X-Expunge-Notice"] = notice.id
     message["X-Expunge-Kind"] = notice.kind

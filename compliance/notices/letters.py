@@ -53,7 +53,7 @@ def compose(kind: str, facts: Facts) -> Letter | None:
 def _identity_code(facts: Facts) -> list[str]:
     code = facts.code or ""
     half = len(code) // 2
-    sender = "An agent asked us in your name" if facts.filed_by_agent else "Somebody, we think you, asked us"
+    sender = "An agent asked us in your name" if facts.filed_by_agent else "You, or somebody in your name, asked us"
     return [
         "Your code to confirm your request",
         f"{sender} to make our AI models forget your data. We received this on {spelled(facts.received_on)}.",

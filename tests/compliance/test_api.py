@@ -425,18 +425,17 @@ def test_whatever_is_sent_the_desk_does_not_fail(client: TestClient, body: objec
 
 
 @both_databases
-@pytest.mark.parametrize("code", ["\x00", "\ud800", "x" * 10_000])
-@pytest.mark.parametrize("request_id", ["%00", "%ff", "%ed%a0%80", "x" * 3000, "%2e%2e"])
-def test_strange_ids_and_codes_are_wrong_and_nothing_more(client: TestClient, request_id: str, code: str) -> None:
+def test_strange_ids_and_codes_are_wrong_and_nothing_more(client: TestClient) -> None:
     """A NUL or half a character never reaches the database."""
-    content = json.dumps({"code": code}).encode()
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer x"}
+    bodies = [json.dumps({"code": code}).encode() for code in ("\x00", "\ud800", "x" * 10_000)]
+    ids = ["%00", "%ff", "%ed%a0%80", "x" * 3000, "f" * 32]
 
-    confirm = client.post(f"/v1/requests/{request_id}/confirm", content=content, headers=headers)
-    show = client.get(f"/v1/requests/{request_id}", headers={"Authorization": "Bearer x"})
+    confirm = [client.post(f"/v1/requests/{i}/confirm", content=b, headers=headers) for i in ids for b in bodies]
+    show = [client.get(f"/v1/requests/{i}", headers=headers) for i in ids]
 
-    assert confirm.status_code in {404, 422}
-    assert show.status_code == 404
+    assert {answer.status_code for answer in confirm} == {422}
+    assert {answer.status_code for answer in show} == {404}
 
 
 def test_importing_the_api_loads_no_learning_library() -> None:

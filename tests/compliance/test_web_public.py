@@ -203,11 +203,12 @@ def test_an_overdue_request_says_so_and_how_to_complain(services: Services, brow
     assert "You can complain to your data protection authority" in page
 
 
-@pytest.mark.parametrize("part", ["%00", "%ff", "%ed%a0%80", "x" * 3000, "%3Cb%3E"])
-@pytest.mark.parametrize("path", ["/status/{}", "/confirm/{}", "/received/{}", "/status/{}/receipt"])
-def test_strange_addresses_are_pages_we_do_not_have(browser: TestClient, path: str, part: str) -> None:
+def test_strange_addresses_are_pages_we_do_not_have(browser: TestClient) -> None:
     """Bytes that are no id get the page for wrong addresses."""
-    assert browser.get(path.format(part)).status_code == 404
+    parts = ["%00", "%ff", "%ed%a0%80", "x" * 3000, "%3Cb%3E"]
+    paths = ["/status/{}", "/confirm/{}", "/received/{}", "/status/{}/receipt"]
+
+    assert {browser.get(path.format(part)).status_code for path in paths for part in parts} == {404}
 
 
 def test_an_unknown_status_link_says_nothing_more(browser: TestClient) -> None:
