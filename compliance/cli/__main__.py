@@ -1,5 +1,8 @@
-"""`python -m compliance.cli` is `expunge`."""
+"""`python -m compliance.cli`: the same as `expunge`."""
 
-from compliance.cli import main
+import sys
 
-main()
+from compliance.cli.entry import main
+
+if __name__ == "__main__":
+    sys.exit(main())

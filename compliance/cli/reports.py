@@ -147,4 +147,4 @@ def _interval(one: Mapping[str, Any] | None) -> str:
     if one is None:
         return cell(None)
     low, high = one["ci95"]
-    return f"{one['value']:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{one['value']:.3f} [{low:.2f},{high:.2f}]"

@@ -53,7 +53,6 @@ def file(
     identifiers: Annotated[
         list[str] | None, typer.Option("--identifier", help="Another name or number; may be repeated.")
     ] = None,
-    statement: Annotated[str, typer.Option("--statement", help="What the person wrote.")] = "",
     scope: Annotated[str, typer.Option("--scope", metavar="S", help="What is to be forgotten.")] = "records",
     receipt: Annotated[
         Path | None, typer.Option("--receipt", metavar="FILE", help="Also write the receipt here, for the person.")
@@ -68,7 +67,7 @@ def file(
 
     Prints the request, the signed receipt and the token of its status page: hand both to the person.
     """
-    given = {"name": name, "email": email, "identifiers": identifiers or [], "statement": statement}
+    given = {"name": name, "email": email, "identifiers": identifiers or []}
     subject = _subject(person, given)
     submission = _submission(subject, regime=regime, scope=scope)
     with open_desk(workdir) as desk:

@@ -11,6 +11,7 @@ from rich.console import RenderableType
 
 from audits import model as folders
 from compliance.cli.engines import naming_log
+from compliance.cli.failures import FailedError
 from compliance.cli.inputs import settings
 from compliance.cli.options import Json, ModelDir, Seed, Settings, Threads, example, group
 from compliance.cli.output import answer, sheet, table
@@ -173,10 +174,16 @@ def _run(job: Job, *, name: str) -> Evidence:
 
 @contextmanager
 def _engine_log() -> Iterator[Path]:
-    """A file for the engine's log, which stays only when something failed."""
+    """A file for the engine's log, which stays only when the engine itself failed."""
     with tempfile.NamedTemporaryFile(prefix="expunge-engine-", suffix=".log", delete=False) as file:
         log = Path(file.name)
-    yield log
+    try:
+        yield log
+    except FailedError:
+        raise
+    except BaseException:
+        log.unlink()
+        raise
     log.unlink()
 
 
