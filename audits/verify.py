@@ -248,9 +248,13 @@ def recompute(certificate: Certificate, group: int) -> float:
 
 
 def require_learned(certificate: Certificate) -> None:
-    """Refuse a bound on a base that learned nothing: any noise gives a small epsilon to an empty model."""
+    """Refuse a bound on a base that learned nothing: enough noise gives a small epsilon to an empty model.
+
+    The base must beat, by the margin, both its starting point and word frequencies alone.
+    """
     learned = certificate["learned"]
-    gained = learned["startLoss"] - learned["baseLoss"] >= learned["margin"]
+    wanted = min(learned["startLoss"], learned["unigramLoss"]) - learned["margin"]
+    gained = learned["baseLoss"] <= wanted
     require(learned["learned"] and gained, "The DP base did not learn, so its epsilon says nothing.")
 
 

@@ -82,38 +82,38 @@ def _plain_words(predicate: Predicate) -> str:
     gates = _by_metric(predicate["gates"])
     title, meaning = words.CLASSES[guarantee["class"]]
     bound = "" if guarantee["certificate"] is None else f"<p>{escape(words.bound(guarantee['certificate']))}</p>"
-    refused = "" if guarantee["refused"] is None else f"<p>No certificate is given: {escape(guarantee['refused'])}</p>"
+    refused = (
+        ""
+        if guarantee["refused"] is None
+        else f"<p><strong>Why there is no certificate:</strong> {escape(guarantee['refused'])}</p>"
+    )
     conditions = f"<p>Conditions:</p>{_list(guarantee['conditions'])}" if guarantee["conditions"] else ""
     findings = [
         f"<li><strong>{escape(words.metric(one['metric']).label)}:</strong> "
         f"{escape(words.measured(one, gates.get(one['metric'])))}</li>"
-        for one in _gated_first(predicate["evidence"]["findings"], gates)
+        for one in predicate["evidence"]["findings"]
+        if one["metric"] in gates or not gates
     ]
+    more = "Everything else that was measured is shown further down." if gates else "No requirement was set."
     return (
         '<section class="plain">\n<h2>In plain words</h2>\n'
         f"<h3>What was asked</h3>\n<p>{escape(words.asked(predicate))}</p>\n"
         f"<h3>What was done</h3>\n<p>{escape(words.done(predicate))}</p>\n"
         f"<h3>Under which guarantee</h3>\n<p><strong>{title}.</strong> {escape(meaning)}</p>\n"
         f"<p>{escape(guarantee['statement'])}</p>{bound}{refused}{conditions}\n"
-        f"<h3>What the measurements say</h3>\n<ul>{''.join(findings)}</ul>\n"
+        f"<h3>What the measurements say</h3>\n<ul>{''.join(findings)}</ul>\n<p>{more}</p>\n"
         f"<h3>What this report does not claim</h3>\n{_list(_limits(predicate))}\n</section>"
     )
 
 
 def _limits(predicate: Predicate) -> list[str]:
-    """The report's own limits, and those that follow from its form."""
-    always = [
-        (
-            "That a model no longer depends on a record can't be shown from its weights alone. This report attests "
-            "what was run, on which inputs, and what was measured afterwards."
-        ),
-    ]
-    if not predicate["witnessed"]:
-        always.append(
-            "When this report was made, no independent witness had confirmed that the log shows everyone the same "
-            "history."
-        )
-    return [*predicate["limits"], *always]
+    """The report's own limits, and what follows from a log that nobody watches."""
+    if predicate["witnessed"]:
+        return predicate["limits"]
+    unwitnessed = (
+        "When this report was made, no independent witness had confirmed that the log shows everyone the same history."
+    )
+    return [*predicate["limits"], unwitnessed]
 
 
 def _measurements(predicate: Predicate) -> str:
@@ -134,8 +134,9 @@ def _measurements(predicate: Predicate) -> str:
         "<section>\n<h2>Measurements against their requirements</h2>\n"
         f"<p>Each requirement is about the difference between the published model and a reference: "
         f"{escape(words.REFERENCES[predicate['policy']['reference']])}. It is judged on the whole 95 % interval of "
-        f"that difference, never on a single number. Which items were tested was drawn from the log after the "
-        f"published weights were fixed.</p>\n{_table(head, rows, whole={2, 4}, raw={4})}\n"
+        f"that difference, never on a single number. The test items were drawn by a seed that follows from the log "
+        f"and could not be known before the published weights were fixed.</p>\n"
+        f"{_table(head, rows, whole={2, 4}, raw={4})}\n"
         f'<div class="cards">{"".join(cards)}</div>\n'
         '<p class="soft small">Dots are values, lines their 95 % confidence intervals by resampling data subjects. '
         "The shaded zone is where the difference to the reference has to lie.</p>\n</section>"
@@ -177,13 +178,20 @@ def _history(predicate: Predicate) -> str:
 
 
 def _why(attempt: Attempt) -> str:
-    return " ".join(part for part in (attempt["why"], f"({attempt['code']})" if attempt["code"] else None) if part)
+    failed = [one for one in attempt["gates"] if one["outcome"] != "held" and attempt["outcome"] == "gates_failed"]
+    told = ", ".join(f"{words.metric(one['metric']).label} ({words.OUTCOMES[one['outcome']][1]})" for one in failed)
+    parts = (
+        attempt["why"],
+        f"Not held: {told}." if told else None,
+        f"({attempt['code']})" if attempt["code"] else None,
+    )
+    return " ".join(part for part in parts if part)
 
 
 def _certificate(certificate: Certificate | None) -> str:
     if certificate is None:
         return ""
-    mechanism, learned = certificate["accountant"], certificate["learned"]
+    mechanism = certificate["accountant"]
     rows = [
         ("Theorem", certificate["theorem"]),
         ("Protected unit", certificate["unit"]),
@@ -199,14 +207,7 @@ def _certificate(certificate: Certificate | None) -> str:
         ("Noise multiplier", words.exact_number(mechanism["noiseMultiplier"])),
         ("Steps", words.exact_number(mechanism["steps"])),
         ("Clipping norm", words.exact_number(mechanism["clip"])),
-        (
-            "Did the base learn?",
-            (
-                f"Yes: its loss fell from {words.number(learned['startLoss'])} to "
-                f"{words.number(learned['baseLoss'])}, by at least the required {words.number(learned['margin'])} "
-                f"(word frequencies alone: {words.number(learned['unigramLoss'])})."
-            ),
-        ),
+        ("Did the base learn?", words.learned(certificate["learned"])),
         ("Commitment to the secret noise seed", certificate["seedCommitment"]),
     ]
     return f"<section>\n<h2>The certificate</h2>\n{_pairs(rows)}\n</section>"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from audits.gates import GuaranteeClass, Outcome
-from audits.predicate import Certificate, Finding, GateJson, GateResultJson, Predicate
+from audits.predicate import Certificate, Finding, GateJson, GateResultJson, Learned, Predicate
 
 MINUS = "\N{MINUS SIGN}"
 _HUNDRED, _TEN, _THOUSANDTH, _MILLIONTH = 100, 10, 0.001, 1e-6
@@ -44,6 +44,21 @@ METRICS: Mapping[str, Metric] = {
     "privleak_auc": Metric(
         label="Membership attack on the removed records",
         reading="How well an attack tells removed records from records never seen (AUC; 0.5 is guessing, 1 certainty).",
+        scale=_FRACTION,
+    ),
+    "auc_loss": Metric(
+        label="Membership attack by loss",
+        reading="By the loss on a record alone (AUC; 0.5 is guessing, 1 certainty).",
+        scale=_FRACTION,
+    ),
+    "auc_zlib": Metric(
+        label="Membership attack by loss and compressibility",
+        reading="By the loss on a record against how well zlib compresses it (AUC; 0.5 is guessing, 1 certainty).",
+        scale=_FRACTION,
+    ),
+    "auc_min_k_plus_plus": Metric(
+        label="Membership attack Min-K%++",
+        reading="By the least expected words of a record, normalised (AUC; 0.5 is guessing, 1 certainty).",
         scale=_FRACTION,
     ),
     "privleak": Metric(
@@ -130,7 +145,10 @@ def number(value: float, *, sign: bool = False) -> str:
     """A number for people: three places where it is small, with a real minus sign."""
     size = abs(value)
     places = 1 if size >= _HUNDRED else 2 if size >= _TEN else 3
-    text = f"{size:.{places}f}" if size == 0 or size >= _THOUSANDTH else f"{size:.1e}"
+    if 0 < size < _THOUSANDTH:
+        # Two digits that say something, before a row of zeros says nothing.
+        places = 1 - math.floor(math.log10(size))
+    text = f"{size:.{places}f}" if size == 0 or size >= _MILLIONTH else f"{size:.1e}"
     return (MINUS if value < 0 else "+" if sign and value > 0 else "") + text
 
 
@@ -219,6 +237,16 @@ def bound(certificate: Certificate) -> str:
     )
 
 
+def learned(found: Learned) -> str:
+    """Whether the base of a certified run learned anything, and how that was judged."""
+    verdict = "Yes" if found["learned"] else "No"
+    losses = f"from {number(found['startLoss'])} to {number(found['baseLoss'])} on people it had not seen"
+    return (
+        f"{verdict}: its loss went {losses}. Required was at least {number(found['margin'])} less than that start, and "
+        f"than the {number(found['unigramLoss'])} that knowing word frequencies alone would give."
+    )
+
+
 def measured(finding: Finding, result: GateResultJson | None) -> str:
     """What one metric says, in one or two sentences."""
     parts = []
@@ -237,4 +265,7 @@ def judged(result: GateResultJson) -> str:
         return f"{asks} There is no usable evidence."
     low, high = result["interval"]
     found = f"The difference lies, with 95 % confidence, from {interval(low, high, sign=True)}"
+    if result["n"] is not None and result["n"] < result["minimumN"]:
+        people = f"only {count(result['n'], 'person was', 'people were')} measured"
+        return f"{asks} {found}, but {people} and {result['minimumN']} are needed: the evidence settles nothing."
     return f"{asks} {found}: {OUTCOMES[result['outcome']][2]}."

@@ -274,6 +274,7 @@ CHEATS: list[Any] = [
             ("a delta of one person in the data", put(*CERTIFICATE, "points", to=100_000), 12),
             ("a base that learned nothing", put(*CERTIFICATE, "learned", "learned", to=False), 12),
             ("a base that is said to have learned", put(*CERTIFICATE, "learned", "baseLoss", to=5.5), 12),
+            ("a base no better than word frequencies", put(*CERTIFICATE, "learned", "unigramLoss", to=4.5), 12),
             ("a certificate given and refused", put("guarantee", "refused", to="The base did not learn."), 8),
             ("a certificate for an empirical run", put("guarantee", "class", to="empirical"), 8),
             ("an unsound mechanism", put(*CERTIFICATE, "accountant", "mechanism", to="shuffled_gaussian"), 8),
