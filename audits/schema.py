@@ -132,7 +132,7 @@ def _same(value: object, other: object) -> bool:
 
 
 def _scalar(node: Mapping[str, Any], value: object, where: str) -> Iterator[str]:
-    if isinstance(value, str) and "pattern" in node and re.search(node["pattern"], value) is None:
+    if isinstance(value, str) and "pattern" in node and re.search(_pattern(node["pattern"]), value) is None:
         yield f"{where} is not written as it must be."
     if isinstance(value, int | float) and not isinstance(value, bool):
         for keyword, (holds, words) in _LIMITS.items():
@@ -145,3 +145,8 @@ def _scalar(node: Mapping[str, Any], value: object, where: str) -> Iterator[str]
                 yield f"{where} has fewer than {node[f'min{suffix}']} {unit}."
             if size > node.get(f"max{suffix}", size):
                 yield f"{where} has more than {node[f'max{suffix}']} {unit}."
+
+
+def _pattern(text: str) -> str:
+    """A pattern of JSON Schema for Python, whose `$` would also stand before a line break at the end."""
+    return text.replace("$", r"\Z")

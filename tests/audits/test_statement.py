@@ -126,6 +126,12 @@ def _at(path: tuple[str | int, ...]) -> object:
     return value
 
 
+def test_no_field_may_end_in_a_line_break() -> None:
+    """A digest, id or time with something behind it is another text, here as in every other validator."""
+    for path in (("predicate", "reportId"), ("predicate", "createdAt"), ("predicate", "plan", "digest")):
+        assert statement.faults(changed(path, f"{_at(path)}\n"))
+
+
 @pytest.mark.parametrize("value", [None, [], "text", 7, {}, {"_type": "https://in-toto.io/Statement/v0"}])
 def test_what_is_no_statement_is_refused(value: object) -> None:
     """Any JSON value gets sentences, never an exception."""
