@@ -1,7 +1,6 @@
 """`expunge demo` and `expunge up`: the whole desk in one work folder, on the embedded default."""
 
 import sys
-from contextlib import redirect_stdout
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 
 from compliance.cli.desk import logging_to, recording
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
-from compliance.cli.output import answer, sentence
+from compliance.cli.output import answer, answered, sentence
 
 app = group()
 
@@ -52,5 +51,5 @@ def up(
 
     url = f"http://127.0.0.1:{port}"
     answer({"url": url}, as_json=as_json, people=sentence(f"The desk will be at {url}; stop with Ctrl-C."))
-    with recording(workdir / "logs"), logging_to(sys.stderr), redirect_stdout(sys.stderr):
+    with recording(workdir / "logs"), logging_to(sys.stderr), answered():
         return run_up(workdir, port)

@@ -5,8 +5,10 @@ What people see is drawn from the value that programs get, so that the two canno
 
 import dataclasses
 import json
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from enum import Enum
 from pathlib import Path
@@ -34,6 +36,20 @@ def answer(value: object, *, as_json: bool, people: People) -> None:
         else:
             console.print(part)
     sys.stdout.flush()
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """After the answer of a program that runs on: whatever a library prints goes to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - any JSON value

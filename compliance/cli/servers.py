@@ -8,7 +8,7 @@ import typer
 
 from compliance.cli.desk import logging_to, open_desk, recording
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
-from compliance.cli.output import answer, sentence
+from compliance.cli.output import answer, answered, sentence
 from compliance.errors import InvalidInputError
 from compliance.settings import load
 
@@ -48,7 +48,8 @@ def serve(
         )
         url = f"http://{host}:{listener.getsockname()[1]}"
         answer({"url": url}, as_json=as_json, people=sentence(f"Serving on {url}; stop with Ctrl-C."))
-        uvicorn.Server(config).run(sockets=[listener])
+        with answered():
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 @app.command("work", epilog=example("expunge work --workdir desk"))
@@ -73,7 +74,8 @@ def work(*, workdir: Workdir = CURRENT, as_json: Json = False) -> int:
             without_mingle=True,
         )
         answer({"queue": QUEUE, "concurrency": 1}, as_json=as_json, people=sentence("Working; stop with Ctrl-C."))
-        worker.start()
+        with answered():
+            worker.start()
     return int(worker.exitcode or 0)
 
 
@@ -91,7 +93,8 @@ def beat(*, workdir: Workdir = CURRENT, as_json: Json = False) -> None:
         service = celery.Beat(scheduler=LedgerScheduler, loglevel="WARNING", quiet=True, redirect_stdouts=False)
         words = f"Looking for work every {settings.beat_seconds:g} s; stop with Ctrl-C."
         answer({"every_seconds": settings.beat_seconds}, as_json=as_json, people=sentence(words))
-        service.run()
+        with answered():
+            service.run()
 
 
 def _listen(host: str, port: int) -> socket.socket:
