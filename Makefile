@@ -55,7 +55,7 @@ format: $(READY) ## let ruff format the code
 	$(BIN)/ruff format .
 
 soak: $(READY) ## fuzzing and long runs, by hand
-	@HYPOTHESIS_PROFILE=soak $(PYTEST) -m soak --timeout 0 $(TESTS)
+	@HYPOTHESIS_PROFILE=soak $(PYTEST) -m "soak or hypothesis" --timeout 0 $(TESTS)
 
 bench: $(READY) ## start-up times, and the whole path on TOFU
 	@$(BIN)/python benchmarks/startup.py

@@ -25,7 +25,9 @@ LATER = date(2027, 2, 21)
 Act = Callable[[Ledger, str, Any], object]
 ACTS: dict[str, Act] = {
     "approve": lambda ledger, one, now: ledger.approve_request(request_id=one, actor="operator", now=now),
-    "deny": lambda ledger, one, now: ledger.deny_request(request_id=one, actor="operator", code="not-verified", now=now),
+    "deny": lambda ledger, one, now: ledger.deny_request(
+        request_id=one, actor="operator", code="not-verified", now=now
+    ),
     "withdraw": lambda ledger, one, now: ledger.withdraw_request(request_id=one, now=now),
     "hold": lambda ledger, one, now: ledger.hold_request(request_id=one, actor="operator", code="legal-hold", now=now),
     "release": lambda ledger, one, now: ledger.release_request(request_id=one, actor="operator", now=now),

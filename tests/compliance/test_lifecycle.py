@@ -1,6 +1,7 @@
 """States and transitions: who may become what, and what a request is made of."""
 
 import itertools
+import random
 
 import pytest
 from hypothesis import given
@@ -16,8 +17,8 @@ from compliance.ledger.lifecycle import (
     derived_state,
 )
 
-R, I = RequestState, ItemState
-ENDED = {I.FULFILLED, I.DENIED, I.WITHDRAWN}
+R, ONE = RequestState, ItemState
+ENDED = {ONE.FULFILLED, ONE.DENIED, ONE.WITHDRAWN}
 ITEMS = st.lists(st.sampled_from(ItemState), min_size=1, max_size=6)
 
 
@@ -84,16 +85,25 @@ def test_illegal_transition_says_both_states() -> None:
 
 def test_item_goes_from_proposal_to_fulfilment() -> None:
     """The life of an item is legal, and so is going back to unlearning when a rung's gates failed."""
-    path = (I.PROPOSED, I.APPROVED, I.QUEUED, I.UNLEARNING, I.VERIFYING, I.PUBLISHED, I.SEALED, I.FULFILLED)
+    path = (
+        ONE.PROPOSED,
+        ONE.APPROVED,
+        ONE.QUEUED,
+        ONE.UNLEARNING,
+        ONE.VERIFYING,
+        ONE.PUBLISHED,
+        ONE.SEALED,
+        ONE.FULFILLED,
+    )
     for before, after in itertools.pairwise(path):
         check_item(before, after)
-    check_item(I.VERIFYING, I.UNLEARNING)
+    check_item(ONE.VERIFYING, ONE.UNLEARNING)
 
 
 def test_published_item_never_goes_back() -> None:
     """After publication there is one way: sealed, then fulfilled."""
-    assert [after for after in ItemState if _item_may_become(I.PUBLISHED, after)] == [I.SEALED]
-    assert [after for after in ItemState if _item_may_become(I.SEALED, after)] == [I.FULFILLED]
+    assert [after for after in ItemState if _item_may_become(ONE.PUBLISHED, after)] == [ONE.SEALED]
+    assert [after for after in ItemState if _item_may_become(ONE.SEALED, after)] == [ONE.FULFILLED]
 
 
 @given(start=st.sampled_from(ItemState))
@@ -107,11 +117,11 @@ def test_every_item_can_end(start: ItemState) -> None:
     assert reached & ENDED
 
 
-@given(items=ITEMS, seed=st.randoms())
-def test_derived_state_ignores_order(items: list[ItemState], seed: object) -> None:
+@given(items=ITEMS, rng=st.randoms())
+def test_derived_state_ignores_order(items: list[ItemState], rng: random.Random) -> None:
     """A request is what its items are, in whatever order."""
     shuffled = list(items)
-    seed.shuffle(shuffled)  # type: ignore[attr-defined] - a random.Random
+    rng.shuffle(shuffled)
 
     assert derived_state(items) == derived_state(shuffled)
 
@@ -125,7 +135,7 @@ def test_request_is_open_while_an_item_is(items: list[ItemState]) -> None:
 @given(items=st.lists(st.sampled_from(sorted(ENDED)), min_size=1))
 def test_fulfilled_means_every_item(items: list[ItemState]) -> None:
     """`fulfilled` needs all, `fulfilled_in_part` some, and a request of which nothing was fulfilled says neither."""
-    fulfilled = items.count(I.FULFILLED)
+    fulfilled = items.count(ONE.FULFILLED)
 
-    expected = {len(items): R.FULFILLED, 0: R.DENIED if I.DENIED in items else R.WITHDRAWN}
+    expected = {len(items): R.FULFILLED, 0: R.DENIED if ONE.DENIED in items else R.WITHDRAWN}
     assert derived_state(items) == expected.get(fulfilled, R.FULFILLED_IN_PART)

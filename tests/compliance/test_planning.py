@@ -280,7 +280,9 @@ def test_plan_counts_the_budget_of_the_base(services: Services) -> None:
     ],
     ids=["none", "spent", "all", "rest", "delta", "noise", "cumulated", "sound"],
 )
-def test_dp2_is_refused_for_what_would_void_its_certificate(base: BaseView | None, units: int, reason: str | None) -> None:
+def test_dp2_is_refused_for_what_would_void_its_certificate(
+    base: BaseView | None, units: int, reason: str | None
+) -> None:
     """No base, a spent one, a delta of one over the points, or a group bound above the limit: each has its sentence."""
     why = refusal("dp2", policy=policies.parse(DP2), base=base, units=units)
 

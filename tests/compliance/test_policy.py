@@ -105,7 +105,10 @@ def test_every_method_of_the_catalogue_may_stand_on_the_ladder() -> None:
         (HEAD + "[base]\nepsilon = 8\nsample_rate = 2\nsteps = 3" + GATE, "sample_rate"),
         (HEAD + "[base]\nepsilon = -1\nsample_rate = 0.5\nsteps = 3" + GATE, "'epsilon' must be a positive number"),
         (HEAD + "[base]\nepsilon = 8\nsample_rate = 0.5\nsteps = 3\nsigma = 9" + GATE, "sigma"),
-        (HEAD + "[base]\nepsilon = 8\nsample_rate = 0.5\nsteps = 3\npoisson_sampling = false" + GATE, "poisson_sampling"),
+        (
+            HEAD + "[base]\nepsilon = 8\nsample_rate = 0.5\nsteps = 3\npoisson_sampling = false" + GATE,
+            "poisson_sampling",
+        ),
     ],
 )
 def test_what_is_wrong_gets_one_sentence(text: str, sentence: str) -> None:
@@ -135,7 +138,11 @@ def test_digest_is_of_the_meaning() -> None:
     policy = policies.parse(HEAD + GATE)
 
     assert policy.digest == policies.parse("# the same\n\n" + HEAD + GATE + "margin = 0.05\n").digest
-    changed = {HEAD + GATE + "margin = 0.06\n", "challenge_days = 31\n" + HEAD + GATE, HEAD + "[budget]\ndelta = 1e-6" + GATE}
+    changed = {
+        HEAD + GATE + "margin = 0.06\n",
+        "challenge_days = 31\n" + HEAD + GATE,
+        HEAD + "[budget]\ndelta = 1e-6" + GATE,
+    }
     assert policy.digest not in {policies.parse(text).digest for text in changed}
 
 

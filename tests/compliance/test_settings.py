@@ -21,7 +21,9 @@ def workdir(tmp_path: Path) -> Path:
 
 def _values(workdir: Path) -> dict[str, str]:
     lines = (workdir / FILE_NAME).read_text().splitlines()
-    return {name.removeprefix("EXPUNGE_"): value.strip("'") for name, _, value in (l.partition("=") for l in lines)}
+    return {
+        name.removeprefix("EXPUNGE_"): value.strip("'") for name, _, value in (line.partition("=") for line in lines)
+    }
 
 
 def _write(workdir: Path, values: dict[str, str]) -> None:
@@ -137,7 +139,7 @@ def test_settings_do_not_show_their_secrets(workdir: Path) -> None:
 def test_settings_are_frozen(workdir: Path) -> None:
     """Nobody changes a setting in passing."""
     with pytest.raises(ValidationError):
-        load(workdir).organisation = "Somebody Else"
+        load(workdir).organisation = "Somebody Else"  # type: ignore[misc]
 
 
 def test_remembered_settings_are_there_next_time(workdir: Path) -> None:

@@ -105,7 +105,7 @@ def test_pickle_is_refused_before_anything_is_copied(store: Store, tmp_path: Pat
     """A file that could run code when loaded is named, with what to do instead."""
     folder = _model(tmp_path / "theirs", **{name: PICKLE})
 
-    with pytest.raises(InvalidInputError, match="is a pickle.*convert the weights to safetensors") as caught:
+    with pytest.raises(InvalidInputError, match=r"is a pickle.*convert the weights to safetensors") as caught:
         store.import_model(folder)
 
     assert caught.value.code == "pickle-refused"
@@ -118,7 +118,7 @@ def test_folder_that_is_no_model_is_refused(tmp_path: Path, missing: str) -> Non
     folder = _model(tmp_path / "theirs")
     (folder / missing).unlink()
 
-    with pytest.raises(InvalidInputError, match="needs config.json and"):
+    with pytest.raises(InvalidInputError, match=r"needs config\.json and"):
         check_model(folder)
 
 
@@ -127,7 +127,7 @@ def test_configuration_of_a_part_does_not_make_a_model(tmp_path: Path) -> None:
     folder = _model(tmp_path / "theirs", parts__config=b"{}")
     (folder / "config.json").rename(folder / "parts" / "config.json")
 
-    with pytest.raises(InvalidInputError, match="needs config.json and"):
+    with pytest.raises(InvalidInputError, match=r"needs config\.json and"):
         check_model(folder)
 
 
@@ -152,7 +152,9 @@ def test_refused_import_leaves_nothing_and_may_be_repeated(store: Store, tmp_pat
 
 
 @given(values=RECORDS)
-def test_data_set_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, values: list[dict[str, str]]) -> None:
+def test_data_set_is_read_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, values: list[dict[str, str]]
+) -> None:
     """Records survive their file, whatever characters they hold, and the digest is that of the records."""
     store = Store(tmp_path_factory.mktemp("store"))
     records = tuple(Record(record_id=f"r{number}", unit="u", **value) for number, value in enumerate(values))
