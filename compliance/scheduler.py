@@ -6,7 +6,9 @@ requests whose matching failed, end challenge periods, erase personal data whose
 """
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -14,6 +16,7 @@ from celery import Celery
 from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import schedule
 
+from compliance import intake
 from compliance.broker import enqueue, make_app
 from compliance.errors import ComplianceError
 from compliance.execution.closing import end_challenge
@@ -26,6 +29,7 @@ from compliance.wiring import Services, open_services
 
 HOUSEKEEPING = "housekeeping"
 MODEL = "model/"
+SWEEP = 100
 _log = structlog.get_logger("expunge.beat")
 
 
@@ -107,20 +111,53 @@ def plan_and_enqueue(services: Services, app: Celery, model_id: str) -> str | No
 
 
 def keep_house(services: Services, app: Celery) -> None:
-    """Everything that has to happen by itself, each part repeatable."""
+    """Everything that has to happen by itself. A part that fails keeps none of the others from happening."""
+    parts: tuple[Callable[[Services], object], ...] = (
+        partial(_send_again, app=app),
+        _match_again,
+        _send_letters,
+        end_challenge,
+        erase_closed,
+        _expire,
+        _sign,
+    )
+    for part in parts:
+        try:
+            part(services)
+        except ComplianceError as error:
+            _log.error(
+                "housekeeping failed", part=getattr(part, "__name__", "send_again"), code=error.code, why=str(error)
+            )
+
+
+def _send_again(services: Services, *, app: Celery) -> None:
+    """Wake a worker for runs whose lease ran out or whose message was lost."""
     now = services.clock()
+    stale = now - timedelta(seconds=services.settings.lease_seconds)
     with services.read() as ledger:
-        stale = now - timedelta(seconds=services.settings.lease_seconds)
         lost = ledger.lost_runs(now=now, queued_before=stale)
-        unmatched = [request.id for request in ledger.requests(state=RequestState.VERIFIED, limit=100)]
-        head = ledger.head()
     for run_id in lost:
         enqueue(app, run_id)
+
+
+def _match_again(services: Services) -> None:
+    with services.read() as ledger:
+        unmatched = [request.id for request in ledger.requests(state=RequestState.VERIFIED, limit=SWEEP)]
     for request_id in unmatched:
         services.verified(request_id)
+
+
+def _send_letters(services: Services) -> None:
     deliver(services, mailer(services.settings))
-    end_challenge(services)
-    erase_closed(services)
+
+
+def _expire(services: Services) -> None:
+    intake.expire(services, older_than=timedelta(days=services.settings.unconfirmed_days))
+
+
+def _sign(services: Services) -> None:
+    with services.read() as ledger:
+        head = ledger.head()
     if head.checkpoint_size < head.size:
         services.publish()
 

@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=60.0, gt=0)
     heartbeat_seconds: float = Field(default=5.0, gt=0)
     beat_seconds: float = Field(default=5.0, gt=0, description="how often the beat looks for work")
+    unconfirmed_days: int = Field(default=30, ge=1, description="days until a request nobody confirmed expires")
     personal_data_days: int = Field(default=30, ge=0, description="days after closing until a request's key goes")
     engine_threads: int = Field(default=2, ge=1)
 

@@ -49,7 +49,7 @@ class Scale:
     """How many people, which policy, how large a model. The default is what the README shows."""
 
     customers: int = 150
-    policy: str = field(default_factory=lambda: (Path(__file__).parent / "policy.toml").read_text())
+    policy: str = field(default_factory=(Path(__file__).parent / "policy.toml").read_text)
     initialise: Mapping[str, Any] = field(default_factory=dict)
 
 

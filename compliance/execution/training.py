@@ -54,12 +54,7 @@ def train_model(
     if (order.public is None) == (order.start is None):
         message = "give either a public data set to start from, or a model folder (--public FILE or --start DIR)"
         raise InvalidInputError(message, code="no-start")
-    if order.policy.base and order.holdout is None:
-        message = "a DP base needs a holdout data set to show that it learned (--holdout NAME)"
-        raise InvalidInputError(message, code="no-holdout")
-    check_name(order.name)
-    with desk.read() as ledger:
-        ledger.refuse_taken(order.name)
+    _check(desk, order.name, order.policy, order.holdout)
     folder = desk.store.run_folder(f"train-{desk.ids()}")
     folder.mkdir(parents=True)
     with EngineProcess(log=_log(desk), threads=desk.settings.engine_threads) as process:
@@ -86,9 +81,7 @@ def register_model(
     policy: Policy,
 ) -> tuple[ModelView, VersionView]:
     """Register a model the user trained, and the public start it came from, which references need."""
-    check_name(name)
-    with desk.read() as ledger:
-        ledger.refuse_taken(name)
+    _check(desk, name, policy, holdout)
     digest, files = desk.store.import_model(folder)
     start_digest, _ = desk.store.import_model(start)
     model_id, now = desk.ids(), desk.clock()
@@ -105,6 +98,18 @@ def register_model(
         )
         version = _first_version(desk, ledger, model_id, digest, files)
         return ledger.model(model_id), version
+
+
+def _check(desk: Desk, name: str, policy: Policy, holdout: DataSetView | None) -> None:
+    """Refuse now what would fail after hours of training."""
+    check_name(name)
+    with desk.read() as ledger:
+        ledger.refuse_taken(name)
+    membership = any(gate.metric == "privleak_auc" for gate in policy.gates)
+    if holdout is None and (policy.base or membership):
+        what = "a DP base must show that it learned on" if policy.base else "the gate on privleak_auc compares with"
+        message = f"{what} people no model has seen; give a holdout data set (--holdout NAME)"
+        raise InvalidInputError(message, code="no-holdout")
 
 
 def _first_version(desk: Desk, ledger: Ledger, model_id: str, digest: str, files: dict[str, Any]) -> VersionView:

@@ -128,7 +128,8 @@ class Training(LedgerCore):
 
     def suppressed(self, tags: Iterable[str]) -> set[str]:
         """Which of these tags belong to something forgotten."""
-        wanted, found = list(tags), set()
+        wanted = list(tags)
+        found: set[str] = set()
         for start in range(0, len(wanted), 500):
             query = select(tables.Suppression.tag).where(tables.Suppression.tag.in_(wanted[start : start + 500]))
             found.update(self._session.scalars(query))

@@ -1,0 +1,1 @@
+"""The whole path, with real servers and real signals."""
