@@ -23,7 +23,7 @@ JOBS ?= 2
 
 BIN := .venv/bin
 READY := .venv/.ready
-# One thread a process: as many tests at a time as jobs, and sums in one order.
+# One thread a process, so that sums have one order; tests of one `xdist_group` share a worker and its fixtures.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist loadgroup
 
 .PHONY: help demo serve test check lint format soak bench clean
