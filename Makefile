@@ -66,7 +66,7 @@ clean: ## remove what can be made again; the work folder, which holds keys, stay
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
-	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c '$(NEW_ENOUGH)'; then \
+	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c '$(NEW_ENOUGH)' 2>/dev/null; then \
 		echo "Expunge needs Python 3.11 or newer, and found '$(PYTHON)': name a newer one with PYTHON=/path/to/python." >&2; \
 		exit 2; \
 	fi
