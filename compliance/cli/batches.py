@@ -11,7 +11,7 @@ from compliance.cli.engines import naming_log
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
 from compliance.cli.output import answer, listing, sheet, table
 from compliance.cli.progress import following
-from compliance.errors import NotAllowedError
+from compliance.errors import NotAllowedError, UnavailableError
 from compliance.execution.run import run as execute
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import RunState
@@ -137,9 +137,15 @@ def _execute(desk: Services, batch: BatchView) -> str | None:
 
 
 def _enqueue(desk: Services, batch: BatchView) -> None:
+    from kombu.exceptions import OperationalError  # noqa: PLC0415 - as below
+
     from compliance.broker import enqueue, make_app  # noqa: PLC0415 - celery, needed for this option alone
 
-    enqueue(make_app(desk.settings), batch.run_id)
+    try:
+        enqueue(make_app(desk.settings), batch.run_id)
+    except OperationalError:
+        message = "the broker of EXPUNGE_BROKER_URL does not answer; start it, or leave the batch to 'expunge beat'"
+        raise UnavailableError(message, code="broker-silent") from None
 
 
 def _value(ledger: Ledger, batch: BatchView) -> dict[str, Any]:

@@ -21,19 +21,23 @@ class Source:
 
 
 COMMANDS: dict[str, Source] = {
-    "demo": Source(module="embedded", help="Go the whole path once, in one work folder.", alone=True),
-    "up": Source(module="embedded", help="Start the whole desk on the embedded default.", alone=True),
-    "serve": Source(module="servers", help="Serve the web pages and the API.", alone=True),
-    "work": Source(module="servers", help="Start a worker that executes batches.", alone=True),
-    "beat": Source(module="servers", help="Start the scheduler and the desk's housekeeping.", alone=True),
+    "demo": Source(module="embedded", help="Go the whole path once, with fictitious people.", alone=True),
+    "up": Source(module="embedded", help="Start the whole desk in one work folder, until interrupted.", alone=True),
+    "serve": Source(module="servers", help="Serve the web pages and the API, until interrupted.", alone=True),
+    "work": Source(module="servers", help="Execute batches as they fall due, until interrupted.", alone=True),
+    "beat": Source(module="servers", help="Plan batches by schedule and keep house, until interrupted.", alone=True),
     "db": Source(module="database", help="The database: migrate it, check it."),
     "dataset": Source(module="datasets", help="Data sets: what models were trained on."),
     "model": Source(module="models", help="Models: register, train, list, schedule."),
     "request": Source(module="requests", help="Removal requests: file, follow, decide."),
     "batch": Source(module="batches", help="Batches: plan, run, look into."),
     "method": Source(module="methods", help="Unlearning methods and what they may claim."),
-    "unlearn": Source(module="unlearning", help="Run one method on a model folder, without a desk.", alone=True),
-    "evaluate": Source(module="unlearning", help="Measure a model folder with one suite, without a desk.", alone=True),
+    "unlearn": Source(
+        module="unlearning", help="Unlearn a forget set from a model folder; no desk is needed.", alone=True
+    ),
+    "evaluate": Source(
+        module="unlearning", help="Measure a model folder with one suite; no desk is needed.", alone=True
+    ),
     "report": Source(module="reports", help="Signed reports: read, export, verify."),
     "receipt": Source(module="receipts", help="Receipts of requests: verify."),
     "log": Source(module="log", help="The tamper-evident log: checkpoint, prove, verify, export."),

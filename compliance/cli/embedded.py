@@ -26,9 +26,10 @@ def demo(
     workdir: Workdir = CURRENT,
     as_json: Json = False,
 ) -> int:
-    """Go the whole path once with fictitious people: train, file, confirm, unlearn, publish, verify.
+    """Go the whole path once, with fictitious people.
 
-    Needs a few minutes and no network. Leaves DIR/bundles/VERSION/ and DIR/trust/tlog-policy.
+    Train, file, confirm, unlearn, publish, verify. Needs a few minutes and no network. Leaves
+    DIR/bundles/VERSION/ and DIR/trust/tlog-policy.
     """
     from compliance.demo.run import demo as run_demo  # noqa: PLC0415 - the demo alone needs what it imports
 
@@ -43,9 +44,10 @@ def up(
     workdir: Workdir = CURRENT,
     as_json: Json = False,
 ) -> int:
-    """Start web, API, worker and scheduler together, and open the desk of a work folder in the browser.
+    """Start the whole desk in one work folder, until interrupted.
 
-    A new folder gets fresh secrets (settings.env, mode 0600) and an empty desk.
+    Web, API, worker, scheduler and a broker, on loopback. A new folder gets fresh secrets (settings.env,
+    mode 0600) and an empty desk.
     """
     from compliance.demo.serve import up as run_up  # noqa: PLC0415 - the embedded servers, as above
 

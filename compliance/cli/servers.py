@@ -29,7 +29,7 @@ def serve(
     workdir: Workdir = CURRENT,
     as_json: Json = False,
 ) -> None:
-    """Serve the web pages and the API until interrupted.
+    """Serve the web pages and the API, until interrupted.
 
     Addresses are not logged: the path of a status page opens it.
     """
@@ -54,9 +54,9 @@ def serve(
 
 @app.command("work", epilog=example("expunge work --workdir desk"))
 def work(*, workdir: Workdir = CURRENT, as_json: Json = False) -> int:
-    """Execute batches as they fall due, one at a time, until interrupted.
+    """Execute batches as they fall due, until interrupted.
 
-    Several workers may run, on several machines: a batch is executed by one of them.
+    One at a time. Several workers may run, on several machines: a batch is executed by one of them.
     """
     from compliance.workers import make_worker_app  # noqa: PLC0415 - celery, needed for this command alone
 
@@ -81,9 +81,9 @@ def work(*, workdir: Workdir = CURRENT, as_json: Json = False) -> int:
 
 @app.command("beat", epilog=example("expunge beat --workdir desk"))
 def beat(*, workdir: Workdir = CURRENT, as_json: Json = False) -> None:
-    """Plan batches by schedule and keep house until interrupted: run exactly one.
+    """Plan batches by schedule and keep house, until interrupted.
 
-    It sends mails, signs checkpoints, wakes workers again and destroys what is over its time.
+    Run exactly one. It sends mails, signs checkpoints, wakes workers again and destroys what is over its time.
     """
     from compliance.scheduler import LedgerScheduler, make_beat_app  # noqa: PLC0415 - celery, as above
 

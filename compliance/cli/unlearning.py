@@ -50,10 +50,10 @@ def unlearn(
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Unlearn the forget set from a model folder with one method, and write a new folder.
+    """Unlearn a forget set from a model folder; no desk is needed.
 
-    Records are JSON lines with record_id, unit, and text or question and answer. Which of --model, --base,
-    --forget and --retain a method needs stands in 'expunge method list'. Nothing is signed or certified here.
+    Writes a new folder. Records are JSON lines with record_id, unit, and text or question and answer. Which of
+    --model, --base, --forget and --retain a method needs stands in 'expunge method list'. Nothing is signed here.
     """
     options = settings(pairs)
     spec = catalogue.method(method)
@@ -110,10 +110,10 @@ def evaluate(
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Measure a model folder: values with 95 % intervals.
+    """Measure a model folder with one suite; no desk is needed.
 
-    muse and restor read a folder in the benchmark's published layout; membership reads a folder with
-    forget.jsonl and holdout.jsonl. What could not be measured is left out, never guessed.
+    Prints values with 95 % intervals; what could not be measured is left out, never guessed. muse and restor
+    read a folder in the benchmark's published layout, membership one with forget.jsonl and holdout.jsonl.
     """
     if suite not in SUITES:
         raise InvalidInputError(f"there is no suite '{suite}'; use one of: {', '.join(SUITES)}", code="unknown-suite")
