@@ -3,7 +3,7 @@
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -53,7 +53,8 @@ def following(read: Callable[[], Mapping[str, Any]], name: str) -> Iterator[None
 
         def watch() -> None:
             while not stop.wait(POLL_SECONDS):
-                say(name, read())
+                with suppress(Exception):  # a busy database costs one look, and must not print over the bar
+                    say(name, read())
 
         watcher = threading.Thread(target=watch, name="progress", daemon=True)
         watcher.start()

@@ -32,6 +32,7 @@ app = group()
 app.add_typer(decisions.app)
 _COLUMNS = {"id": "Id", "state": "State", "regime": "Law", "respond_by": "Answer by", "days_left": "Days"}
 _SUBJECT = {"name", "email", "identifiers", "statement"}
+_HISTORY = {"at": "When", "kind": "Log entry", "state": "State", "code": "Code", "index": "Index"}
 _FILED = sheet(LABELS | {"status_token": "Status token"})
 
 
@@ -172,7 +173,7 @@ def _found(ledger: Ledger, request_id: str) -> dict[str, Any]:
         {"dataset": names[match.dataset_id], "record": match.record_id, "reason": match.reason}
         for match in ledger.matches(request_id)
     ]
-    return {"items": items, "matches": matches}
+    return {"items": items, "matches": matches, "history": ledger.history(request_id)}
 
 
 def _identity(subject: Subject) -> dict[str, Any]:
@@ -192,6 +193,7 @@ def _shown(value: Mapping[str, Any]) -> Iterable[RenderableType]:
         yield table({"dataset": "Data set", "record": "Record", "reason": "Why it matches"}, value["matches"])
     else:
         yield Text("No record is known to match.")
+    yield table(_HISTORY, value["history"])
     if "identity" in value:
         labels = {"name": "Name", "email": "E-mail", "identifiers": "Identifiers", "statement": "Statement"}
         yield from sheet(labels)(value["identity"])

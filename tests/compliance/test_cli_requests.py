@@ -150,8 +150,12 @@ def test_a_request_shows_its_matches_and_why(services: Services) -> None:
     assert [(item["model"], item["state"]) for item in value["items"]] == [("m1", "proposed")]
     assert {match["reason"] for match in value["matches"]} == {"subject-field", "text:name"}
     assert {match["dataset"] for match in value["matches"]} == {"d1"}
+    assert [entry["state"] for entry in value["history"]][-2:] == ["verified", "matched"]
+    proved = answer(services, "log", "prove", str(value["history"][0]["index"]))
+    assert json.loads(proved["entry"])["data"]["commitment"] == value["commitment"]
     shown = at(services, "request", "show", request_id)
-    assert "text:name" in shown.out
+    assert {"text:name", "request.received"} <= set(shown.out.split())
+    assert max(map(len, shown.out.splitlines())) <= 80
 
 
 def test_the_identity_is_opened_only_on_request(services: Services) -> None:
