@@ -42,6 +42,7 @@ MARKER = ".expunge-demo"
 POLL = 0.5
 EVERY_SECONDS = 5
 BATCH_SECONDS = 1800.0
+LETTER_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,6 +179,7 @@ class _Demo:
         self._journey.reach("requests", 1.0)
         self._await(services, stack, model, number=1, ended=True)
         self._await(services, stack, model, number=2, ended=True)
+        self._await_letters(services, stack)
 
     def _await(self, services: Services, stack: Stack, model: ModelView, *, number: int, ended: bool) -> BatchView:
         """Wait until the model's n-th batch is planned or has ended; UnavailableError when it is stuck."""
@@ -197,6 +199,18 @@ class _Demo:
             time.sleep(POLL)
         message = f"batch {number} did not end; see logs/work.log and logs/beat.log"
         raise UnavailableError(message, code="batch-slow")
+
+    def _await_letters(self, services: Services, stack: Stack) -> None:
+        """The people hear of it: the beat sends what is in the outbox table."""
+        until = time.monotonic() + LETTER_SECONDS
+        while time.monotonic() < until:
+            stack.check()
+            with services.read() as ledger:
+                if not ledger.pending_notices(limit=1):
+                    return
+            time.sleep(POLL)
+        message = "the last letters were not sent; see logs/beat.log"
+        raise UnavailableError(message, code="letters-waiting")
 
     def _show(self, batch: BatchView, number: int) -> None:
         rungs = [entry["rung"] for entry in batch.plan["rungs"] if entry["refused"] is None]

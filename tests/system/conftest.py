@@ -1,15 +1,18 @@
 """One run of the demo on a very small model, shared by the tests that look at what it leaves behind."""
 
+import contextlib
 import io
 import json
+import socket
 import threading
+import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-import redis
 
 from compliance import settings as settings_module
 from compliance.demo import run as demo_module
@@ -52,26 +55,26 @@ class Tap(threading.Thread):
 
     def __init__(self, workdir: Path) -> None:
         super().__init__(daemon=True)
-        self.lines: list[str] = []
+        self.heard = bytearray()
         self._workdir = workdir
 
     def run(self) -> None:
         """Wait for the work folder's settings, then for the broker, then listen until it ends."""
         while not (self._workdir / settings_module.FILE_NAME).exists():
-            threading.Event().wait(0.05)
-        client = redis.Redis.from_url(settings_module.load(self._workdir).broker_url)
+            time.sleep(0.05)
+        port = urlsplit(settings_module.load(self._workdir).broker_url).port
+        with contextlib.suppress(ConnectionResetError), self._connected(port) as broker:
+            broker.sendall(b"MONITOR\r\n")
+            while chunk := broker.recv(1 << 16):
+                self.heard += chunk
+
+    @staticmethod
+    def _connected(port: int | None) -> socket.socket:
         while True:
             try:
-                client.ping()
-                break
-            except redis.ConnectionError:
-                threading.Event().wait(0.1)
-        try:
-            with client.monitor() as monitor:  # type: ignore[no-untyped-call]
-                for command in monitor.listen():
-                    self.lines.append(str(command["command"]))
-        except (redis.ConnectionError, OSError, ValueError):
-            client.close()
+                return socket.create_connection(("127.0.0.1", port or 0))
+            except ConnectionRefusedError:
+                time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")
@@ -90,5 +93,5 @@ def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> FinishedDemo:
         result=json.loads(printed.getvalue()),
         workdir=folder / "work",
         leaving=people[: demo_module.BY_AGENT + demo_module.BY_FORM],
-        traffic="\n".join(tap.lines),
+        traffic=tap.heard.decode(errors="replace"),
     )
