@@ -28,10 +28,10 @@ def _above(above: float, default: Any) -> Any:  # noqa: ANN401 - dataclass field
 class FitOptions:
     """Ordinary training: Muon on the hidden matrices, AdamW on the rest, one cosine over all steps."""
 
-    epochs: int = _at_least(1, 18)
+    epochs: int = _at_least(1, 16)
     tokens_per_batch: int = _at_least(16, 1500)
-    learning_rate: float = _above(0, 3e-3)
-    matrix_learning_rate: float = _above(0, 6e-3)
+    learning_rate: float = _above(0, 1e-2)
+    matrix_learning_rate: float = _above(0, 1e-2)
     answer_weight: float = _above(0, 3.0)
 
 
@@ -42,13 +42,13 @@ class InitialiseOptions:
     vocabulary: int = _at_least(260, 1000)
     hidden: int = _at_least(8, 128)
     layers: int = _at_least(1, 2)
-    heads: int = _at_least(1, 4)
-    intermediate: int = _at_least(8, 384)
+    heads: int = _at_least(1, 2)
+    intermediate: int = _at_least(8, 192)
     context: int = _at_least(32, 512)
-    epochs: int = _at_least(1, 4)
+    epochs: int = _at_least(1, 2)
     tokens_per_batch: int = _at_least(16, 1500)
-    learning_rate: float = _above(0, 3e-3)
-    matrix_learning_rate: float = _above(0, 6e-3)
+    learning_rate: float = _above(0, 1e-2)
+    matrix_learning_rate: float = _above(0, 1e-2)
     answer_weight: float = _above(0, 3.0)
 
 
