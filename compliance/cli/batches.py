@@ -8,6 +8,7 @@ from rich.console import RenderableType
 
 from compliance.cli.desk import open_desk
 from compliance.cli.engines import naming_log
+from compliance.cli.failures import FailedError
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
 from compliance.cli.output import answer, listing, sheet, table
 from compliance.cli.progress import following
@@ -126,12 +127,14 @@ def _execute(desk: Services, batch: BatchView) -> str | None:
         with desk.read() as ledger:
             return ledger.batch(batch.id).progress
 
-    log = desk.settings.workdir / "logs" / "engine-rung.log"
+    logs = desk.settings.workdir / "logs"
     try:
-        with naming_log(log), following(read, f"batch {batch.id[:8]}"):
+        with naming_log(logs / "engine-rung.log"), following(read, f"batch {batch.id[:8]}"):
             ran = execute(desk, batch.run_id)
     except NotAllowedError as error:
         return str(error)
+    except UnavailableError as error:
+        raise FailedError(str(error), log=logs / "desk.log") from error
     done = ran or batch.run_state is RunState.DONE
     return None if done else "another worker executes this batch"
 

@@ -1,5 +1,7 @@
 """`expunge db`: the database's shape."""
 
+from typing import Any
+
 from compliance.cli.desk import recording
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
 from compliance.cli.output import answer, sentence
@@ -28,15 +30,15 @@ def check(*, workdir: Workdir = CURRENT, as_json: Json = False) -> int:
     settings = load(workdir)
     with recording(settings.workdir / "logs"):
         database = open_database(settings.database_url)
-        found = [
-            str(difference[0]) if isinstance(difference, tuple) else str(difference[0][0])
-            for difference in differences(database)
-        ]
+        found = [_name(difference) for difference in differences(database)]
         database.dispose()
-    words = (
-        "The database agrees with this version."
-        if not found
-        else (f"The database differs in {len(found)} places; run 'expunge db upgrade'.")
-    )
+    words = "The database agrees with this version."
+    if found:
+        words = f"The database differs in {len(found)} places; run 'expunge db upgrade'."
     answer({"ok": not found, "differences": found}, as_json=as_json, people=sentence(words))
     return int(bool(found))
+
+
+def _name(difference: Any) -> str:  # noqa: ANN401 - Alembic: a tuple, or a list of them for one column
+    first = difference[0]
+    return str(first[0] if isinstance(first, tuple) else first)

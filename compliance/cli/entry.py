@@ -7,12 +7,12 @@ import typer
 
 from audits.errors import VerificationError
 from compliance.cli.commands import root
-from compliance.cli.failures import FailedError, record
+from compliance.cli.failures import INTERNAL, FailedError, record
 from compliance.errors import ComplianceError
 from engine.contract import EngineError
 
 NAME = "expunge"
-BAD_INPUT, INTERNAL, INTERRUPTED = 2, 3, 130
+BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

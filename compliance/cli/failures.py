@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 FILE_NAME = "cli.log"
+INTERNAL = 3
 
 
 class FailedError(Exception):

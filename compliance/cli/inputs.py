@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,15 @@ def read_bytes(path: Path, *, limit: int = MAX_BYTES) -> bytes:
 def read_text(path: Path) -> str:
     """A text file in UTF-8."""
     return decode(read_bytes(path), name=path.name)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Refuse a place that cannot be written to."""
+    try:
+        yield
+    except OSError:
+        raise InvalidInputError(f"{path} cannot be written; choose another place", code="unwritable") from None
 
 
 def decode(raw: bytes, *, name: str) -> str:

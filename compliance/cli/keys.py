@@ -8,6 +8,7 @@ import typer
 from audits.keys import fingerprint
 from audits.strict import encode_base64
 from compliance.cli.desk import open_desk
+from compliance.cli.inputs import writing
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
 from compliance.cli.output import answer, listing
 from compliance.ledger.views import ServiceKeyView
@@ -35,8 +36,9 @@ def list_(
         with desk.read() as ledger:
             value = [_value(ledger.service_key(signer.key_id)) for signer in desk.signers.values()]
         if policy is not None:
-            policy.parent.mkdir(parents=True, exist_ok=True)
-            policy.write_text(desk.policy_text(), encoding="utf-8")
+            with writing(policy):
+                policy.parent.mkdir(parents=True, exist_ok=True)
+                policy.write_text(desk.policy_text(), encoding="utf-8")
     answer(value, as_json=as_json, people=listing(_COLUMNS, empty="No key is registered."))
 
 

@@ -10,7 +10,7 @@ from audits import log as logs
 from audits import tiles
 from compliance.cli.desk import open_desk
 from compliance.cli.history import check_desk, check_files
-from compliance.cli.inputs import read_text
+from compliance.cli.inputs import read_text, writing
 from compliance.cli.options import CURRENT, Json, TrustPolicy, Workdir, example, group
 from compliance.cli.output import answer, sentence, sheet
 from compliance.cli.verdicts import verdict
@@ -91,7 +91,8 @@ def export(
     """Write the log as static files (C2SP tlog-tiles) that any web server can mirror."""
     with open_desk(workdir) as desk:
         published = desk.publish()
-        tiles.write_tiles(out, published.entries, published.checkpoint)
+        with writing(out):
+            tiles.write_tiles(out, published.entries, published.checkpoint)
         # The folder may have held another log's files, which are never overwritten.
         tiles.check_folder(out, logs.vkey(desk.settings.origin, desk.signers["log"].public_key))
     value = _checkpoint(published.checkpoint) | {"out": out}

@@ -34,10 +34,8 @@ def progress() -> Iterator[Say]:
         task = bars.add_task("starting", total=1.0)
 
         def say(name: str, event: Mapping[str, Any]) -> None:
-            stage = event.get("stage")
-            words = f"{name}: {stage}" if stage else name
-            fraction = event.get("fraction") or 0.0
-            bars.update(task, description=words, completed=fraction, eta_s=event.get("eta_s"))
+            words = " · ".join(str(part) for part in (name, event.get("rung"), event.get("stage")) if part)
+            bars.update(task, description=words, completed=event.get("fraction") or 0.0, eta_s=event.get("eta_s"))
 
         yield say
 

@@ -13,7 +13,7 @@ from audits import dsse, statement
 from audits.verify import verify as verify_bundle
 from compliance.certification.publishing import bundle_path
 from compliance.cli.desk import open_desk
-from compliance.cli.inputs import read_text
+from compliance.cli.inputs import read_text, writing
 from compliance.cli.options import CURRENT, Json, TrustPolicy, Workdir, example, group
 from compliance.cli.output import answer, cell, listing, sheet, table
 from compliance.cli.verdicts import verdict
@@ -67,11 +67,12 @@ def export(
         raise InvalidInputError("the folder of --out exists already; name a new one", code="out-exists")
     with open_desk(workdir) as desk:
         with desk.read() as ledger:
-            bundle = bundle_path(desk, ledger.batch(ledger.report(report_id).batch_id))
-        if not bundle.is_dir():
+            bundle = _bundle(desk, ledger, ledger.report(report_id))
+        if bundle is None:
             message = "the bundle of this report is not in its place; finish it with 'expunge batch run ID'"
             raise NotFoundError(message, code="no-bundle")
-        shutil.copytree(bundle, out)
+        with writing(out):
+            shutil.copytree(bundle, out)
     value = {"id": report_id, "out": out, "files": sorted(file.name for file in out.iterdir())}
     answer(value, as_json=as_json, people=sheet({"id": "Report", "out": "Folder", "files": "Files"}))
 
@@ -108,8 +109,14 @@ def _value(desk: Services, ledger: Ledger, view: ReportView) -> dict[str, Any]:
         "created_at": view.created_at,
         "digest": view.digest,
         "log_index": view.log_index,
-        "bundle": bundle_path(desk, ledger.batch(view.batch_id)),
+        "bundle": _bundle(desk, ledger, view),
     }
+
+
+def _bundle(desk: Services, ledger: Ledger, view: ReportView) -> Path | None:
+    """Where the report's bundle lies; None until its batch is published."""
+    path = bundle_path(desk, ledger.batch(view.batch_id))
+    return path if path.is_dir() else None
 
 
 def _predicate(desk: Services, ledger: Ledger, view: ReportView) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ vault, unless an operator opens one identity.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from rich.text import Text
 from compliance import intake
 from compliance.cli import decisions
 from compliance.cli.desk import open_desk
-from compliance.cli.inputs import MAX_BYTES, json_object, read_bytes
+from compliance.cli.inputs import MAX_BYTES, json_object, read_bytes, writing
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
 from compliance.cli.output import answer, listing, sheet, table
 from compliance.cli.standing import LABELS, standing
@@ -71,11 +71,15 @@ def file(
     given = {"name": name, "email": email, "identifiers": identifiers or []}
     subject = _subject(person, given)
     submission = _submission(subject, regime=regime, scope=scope)
+    if receipt is not None:
+        with writing(receipt):  # before anything is stored: nobody should have to file again for want of a receipt
+            receipt.touch(mode=0o600)
     with open_desk(workdir) as desk:
         (filed,) = intake.file(desk, [submission], caller=Caller(door="desk"), idempotency_key=key)
         value = _filed(desk, filed)
     if receipt is not None:
-        receipt.write_bytes(rfc8785.dumps(value["receipt"]))
+        with writing(receipt):
+            receipt.write_bytes(rfc8785.dumps(value["receipt"]))
     answer(value, as_json=as_json, people=lambda shown: _FILED(shown["request"] | shown))
 
 
@@ -93,7 +97,7 @@ def list_(
     with open_desk(workdir) as desk, desk.read() as ledger:
         views = ledger.requests(state=wanted, after=after, limit=limit)
         value = [standing(desk.settings, view, now=desk.clock()) for view in views]
-    answer(value, as_json=as_json, people=listing(_COLUMNS, empty="There is no such request."))
+    answer(value, as_json=as_json, people=lambda rows: _listed(rows, limit))
 
 
 @app.command("show", epilog=example("expunge request show 0123456789abcdef0123456789abcdef"))
@@ -115,6 +119,12 @@ def show(
         if open_identity:
             value["identity"] = _identity(ledger.open_subject(request_id))
     answer(value, as_json=as_json, people=_shown)
+
+
+def _listed(rows: Sequence[Mapping[str, Any]], limit: int) -> Iterable[RenderableType]:
+    yield from listing(_COLUMNS, empty="There is no such request.")(rows)
+    if len(rows) == limit:
+        yield f"There may be more: --after {rows[-1]['id']}"
 
 
 def _subject(person: Path | None, given: dict[str, Any]) -> dict[str, Any]:

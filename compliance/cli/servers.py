@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from compliance.cli.desk import logging_to, open_desk, recording
+from compliance.cli.failures import INTERNAL
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
 from compliance.cli.output import answer, answered, sentence
 from compliance.errors import InvalidInputError
 from compliance.settings import load
 
 app = group()
-QUEUE = "expunge"
 
 
 @app.command("serve", epilog=example("expunge serve --workdir desk --port 8080"))
@@ -58,7 +58,8 @@ def work(*, workdir: Workdir = CURRENT, as_json: Json = False) -> int:
 
     One at a time. Several workers may run, on several machines: a batch is executed by one of them.
     """
-    from compliance.workers import make_worker_app  # noqa: PLC0415 - celery, needed for this command alone
+    from compliance.broker import QUEUE  # noqa: PLC0415 - celery, needed for this command alone
+    from compliance.workers import make_worker_app  # noqa: PLC0415 - as above
 
     settings = load(workdir)
     with recording(settings.workdir / "logs"), logging_to(sys.stderr):
@@ -76,7 +77,7 @@ def work(*, workdir: Workdir = CURRENT, as_json: Json = False) -> int:
         answer({"queue": QUEUE, "concurrency": 1}, as_json=as_json, people=sentence("Working; stop with Ctrl-C."))
         with answered():
             worker.start()
-    return int(worker.exitcode or 0)
+    return INTERNAL if worker.exitcode else 0
 
 
 @app.command("beat", epilog=example("expunge beat --workdir desk"))

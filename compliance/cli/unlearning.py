@@ -26,8 +26,16 @@ app = group()
 MEMBERSHIP = "membership"
 SUITES = ("muse", "restor", MEMBERSHIP)
 
-Records = Annotated[Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False)]
-Folder = Annotated[Path | None, typer.Option(metavar="DIR", exists=True, file_okay=False)]
+Model = Annotated[Path | None, typer.Option(metavar="DIR", exists=True, file_okay=False, help="The trained model.")]
+Base = Annotated[
+    Path | None, typer.Option(metavar="DIR", exists=True, file_okay=False, help="The model to begin anew with.")
+]
+Forget = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The records to be forgotten.")
+]
+Retain = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The records that stay.")
+]
 
 
 @app.command(
@@ -41,10 +49,10 @@ def unlearn(
     *,
     method: Annotated[str, typer.Argument(metavar="METHOD", help="One of 'expunge method list'.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the new model goes; must not exist.")],
-    model: Folder = None,
-    forget: Records = None,
-    retain: Records = None,
-    base: Folder = None,
+    model: Model = None,
+    forget: Forget = None,
+    retain: Retain = None,
+    base: Base = None,
     pairs: Settings = None,
     seed: Seed = 0,
     threads: Threads = 1,

@@ -115,6 +115,14 @@ def test_a_person_comes_one_way(services: Services, letter: Path) -> None:
     assert "gdpr, ccpa" in refusal(at(services, "request", "file", letter, "--regime", "lgpd"))
 
 
+def test_a_receipt_that_cannot_be_written_stores_nothing(services: Services, letter: Path) -> None:
+    """The place is tried first, so that nobody files twice for want of a receipt."""
+    call = ["request", "file", letter, "--regime", "gdpr", "--receipt", letter / "receipt.json"]
+
+    assert "cannot be written" in refusal(at(services, *call))
+    assert answer(services, "request", "list") == []
+
+
 def test_the_same_call_again_is_answered_as_before(services: Services, letter: Path) -> None:
     """An idempotency key makes one request; with another body it is refused."""
     call = ["request", "file", letter, "--idempotency-key", KEY]
@@ -134,6 +142,7 @@ def test_requests_are_listed_by_state_and_page_by_page(services: Services) -> No
     assert [one["id"] for one in answer(services, "request", "list")] == [first, second]
     assert [one["id"] for one in answer(services, "request", "list", "--after", first)] == [second]
     assert [one["id"] for one in answer(services, "request", "list", "--limit", "1")] == [first]
+    assert f"--after {first}" in at(services, "request", "list", "--limit", "1").out
     assert answer(services, "request", "list", "--state", "approved") == []
     assert "identity_pending" in refusal(at(services, "request", "list", "--state", "nonsense"))
     assert answer(services, "request", "list")[0]["days_left"] >= 28
