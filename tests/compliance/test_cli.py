@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from compliance import settings as settings_module
 from compliance.cli.commands import COMMANDS, load
 from compliance.cli.failures import record
-from compliance.wiring import Services
+from compliance.wiring import Services, open_services, prepare
 from tests.compliance.builders import log_size
 from tests.compliance.terminal import answer, at, refusal, run
 
@@ -51,6 +52,16 @@ NOWHERE = [
     "report export nothing --out new",
     "log prove 1000000",
 ]
+
+
+@pytest.fixture(scope="module")
+def empty_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """A prepared desk in which nothing has happened, and nothing these tests do changes that."""
+    settings = settings_module.initialise(tmp_path_factory.mktemp("empty") / "desk")
+    prepare(settings)
+    desk = open_services(settings)
+    yield desk
+    desk.database.dispose()
 
 
 def leaves() -> Iterator[tuple[str, Any]]:
@@ -126,9 +137,9 @@ def test_the_list_of_commands_says_what_each_command_says() -> None:
 
 
 @pytest.mark.parametrize("command", READING)
-def test_json_is_the_one_value_on_standard_output(services: Services, command: str) -> None:
+def test_json_is_the_one_value_on_standard_output(empty_desk: Services, command: str) -> None:
     """Programs parse standard output as it is; standard error stays empty."""
-    ran = at(services, *command.split(), "--json")
+    ran = at(empty_desk, *command.split(), "--json")
 
     assert ran.code == 0
     assert ran.err == ""
@@ -137,9 +148,9 @@ def test_json_is_the_one_value_on_standard_output(services: Services, command: s
 
 
 @pytest.mark.parametrize("command", READING)
-def test_people_get_words_instead(services: Services, command: str) -> None:
+def test_people_get_words_instead(empty_desk: Services, command: str) -> None:
     """Without `--json` there is something to read, and no line is wider than a terminal."""
-    ran = at(services, *command.split())
+    ran = at(empty_desk, *command.split())
 
     assert ran.code == 0
     assert ran.out.strip()
@@ -148,12 +159,12 @@ def test_people_get_words_instead(services: Services, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", NOWHERE)
-def test_what_does_not_exist_is_one_line_and_changes_nothing(services: Services, command: str) -> None:
+def test_what_does_not_exist_is_one_line_and_changes_nothing(empty_desk: Services, command: str) -> None:
     """An unknown name or id is bad input, and leaves no entry in the log."""
-    before = log_size(services)
+    before = log_size(empty_desk)
 
-    assert refusal(at(services, *command.split()))
-    assert log_size(services) == before
+    assert refusal(at(empty_desk, *command.split()))
+    assert log_size(empty_desk) == before
 
 
 @pytest.mark.parametrize(
@@ -214,13 +225,12 @@ def test_help_is_quick_because_it_loads_nothing() -> None:
     assert not loaded & {"sqlalchemy", "pydantic", "rich", "celery", "fastapi", "cryptography", "torch", "numpy"}
 
 
-def test_the_module_answers_like_the_command(services: Services) -> None:
+def test_the_module_answers_like_the_command() -> None:
     """`python -m compliance.cli` is how other processes of the desk start one."""
     command = [sys.executable, "-m", "compliance.cli", "method", "list", "--json"]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
 
     assert json.loads(ran.stdout) == answer_without_desk("method", "list")
-    assert services.settings.workdir.is_dir()
 
 
 def answer_without_desk(*arguments: str) -> Any:  # noqa: ANN401 - any JSON value
