@@ -20,6 +20,7 @@ from typing import Any
 from audits import accountant
 from compliance import policy as policies
 from compliance.ledger.ledger import Ledger
+from compliance.ledger.lifecycle import FINAL
 from compliance.ledger.vault import Vault
 from compliance.ledger.views import BaseView, BatchView, ItemView, ModelView
 from compliance.policy import Policy
@@ -50,8 +51,8 @@ def plan_batch(
 ) -> BatchView | None:
     """Plan and log the model's next batch; None when nothing is approved, or too few to be a batch yet."""
     policy = policies.parse(model.policy)
-    items = _remembered(ledger, store, model, ledger.approved_items(model.id), now)
-    parts = split(ledger, store, [item.request_id for item in items], model.dataset_id)
+    items = _remembered(ledger, store, model, ledger.approved_items(model.id), ids=ids, now=now)
+    parts = split(ledger, store, [item.request_id for item in items], model)
     if not items or parts.units < policy.minimum_subjects:
         return None
     batch_id = ids()
@@ -67,15 +68,16 @@ def plan_batch(
     )
 
 
-def split(ledger: Ledger, store: Store, request_ids: Sequence[str], dataset_id: str) -> Split:
-    """Divide a data set into the records the requests concern and those that stay.
+def split(ledger: Ledger, store: Store, request_ids: Sequence[str], model: ModelView) -> Split:
+    """Divide a model's data set into the records the requests concern and those that stay.
 
     A record that another model's batch has forgotten already is in the file until the last model has; it may be in
-    a forget set again, and is in no retain set.
+    the forget set of a model that has not, and is in no retain set.
     """
-    records = store.records(dataset_id)
-    wanted = {record_id for request_id in request_ids for record_id in matched(ledger, request_id, dataset_id)}
-    gone = wanted | ledger.forgotten_ids(dataset_id)
+    records = store.records(model.dataset_id)
+    wanted = {record_id for request_id in request_ids for record_id in matched(ledger, request_id, model.dataset_id)}
+    gone = wanted | ledger.forgotten_ids(model.dataset_id)
+    wanted -= ledger.forgotten_by(model_id=model.id, dataset_id=model.dataset_id)
     return Split(
         forget=tuple(record for record in records if record.record_id in wanted),
         retain=tuple(record for record in records if record.record_id not in gone),
@@ -97,16 +99,17 @@ def matched(ledger: Ledger, request_id: str, dataset_id: str) -> set[str]:
 
 
 def _remembered(
-    ledger: Ledger, store: Store, model: ModelView, items: Sequence[ItemView], now: datetime
+    ledger: Ledger, store: Store, model: ModelView, items: Sequence[ItemView], *, ids: Callable[[], str], now: datetime
 ) -> list[ItemView]:
     """The items with something left to forget; one whose records went with an earlier batch ends here."""
     present = {record.record_id for record in store.records(model.dataset_id)}
+    present -= ledger.forgotten_by(model_id=model.id, dataset_id=model.dataset_id)
     left = []
     for item in items:
         if matched(ledger, item.request_id, model.dataset_id) & present:
             left.append(item)
-        else:
-            ledger.fulfil_forgotten(item_id=item.id, now=now)
+        elif ledger.fulfil_forgotten(item_id=item.id, now=now) in FINAL:
+            ledger.enqueue_notice(notice_id=ids(), request_id=item.request_id, kind="completed", now=now)
     return left
 
 

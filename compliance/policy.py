@@ -1,7 +1,7 @@
 """Method policies: TOML in, frozen values out. A policy that could not be kept cannot be written down.
 
     name = "records"
-    ladder = ["npo", "dp2", "retrain"]     # tried in this order until one holds
+    ladder = ["npo", "retrain"]            # tried in this order until one holds
     reference = "retrained"                # who pays for the reference model
     minimum_subjects = 1                   # a batch waits until it has so many
     challenge_days = 30                    # sealed remains can be asked for so long
@@ -149,6 +149,8 @@ def _base(value: Mapping[str, Any]) -> dict[str, Any]:
     base = _table(value, "base")
     if not base:
         return {}
+    if "sigma" in base:
+        raise _wrong("[base] takes no 'sigma': the noise follows from 'epsilon'; remove it")
     missing = sorted({"epsilon", "sample_rate", "steps"} - set(base))
     if missing:
         raise _wrong(f"[base] lacks '{missing[0]}'; it needs epsilon, sample_rate and steps")
@@ -201,12 +203,12 @@ def _wrong(message: str) -> InvalidInputError:
 def _known(where: str, value: Mapping[str, Any], keys: set[str]) -> None:
     unknown = sorted(set(value) - keys)
     if unknown:
-        raise _wrong(f"{where} has an unknown key '{unknown[0]}'; allowed are {', '.join(sorted(keys))}")
+        raise _wrong(f"{where} has an unknown key {unknown[0]!r}; allowed are {', '.join(sorted(keys))}")
 
 
 def _one_of(where: str, value: object, allowed: Any) -> str:  # noqa: ANN401 - any collection of str
     if not isinstance(value, str) or value not in allowed:
-        raise _wrong(f"{where} '{value}' is unknown; use one of {', '.join(allowed)}")
+        raise _wrong(f"{where} {value!r} is unknown; use one of {', '.join(allowed)}")
     return value
 
 

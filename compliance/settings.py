@@ -78,6 +78,9 @@ class Settings(BaseSettings):
         if not math.isfinite(self.lease_seconds) or self.heartbeat_seconds * 2 > self.lease_seconds:
             message = "EXPUNGE_HEARTBEAT_SECONDS must be at most half of EXPUNGE_LEASE_SECONDS"
             raise ValueError(message)
+        if not self.database_url.startswith(("sqlite:///", "postgresql+psycopg://")):
+            message = "EXPUNGE_DATABASE_URL must begin with sqlite:/// or postgresql+psycopg://"
+            raise ValueError(message)
         if self.time_zone not in available_timezones():
             message = "EXPUNGE_TIME_ZONE must be a zone of the tz database, as Europe/Berlin"
             raise ValueError(message)
@@ -125,7 +128,7 @@ def _mend(error: ValidationError) -> str:
 def initialise(workdir: Path, **overrides: str) -> Settings:
     """Write `settings.env` with fresh secrets (mode 0600) unless it is there, and load it."""
     workdir = workdir.resolve()
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = workdir / FILE_NAME
     if not file.exists():
         _write_private(file, _fresh(workdir) | {k.upper(): v for k, v in overrides.items()})

@@ -11,6 +11,7 @@ A folder or file appears under its final name only when it is complete (rename),
 
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +53,12 @@ class Store:
         return folder_digest, {name: dict(entry) for name, entry in files.items()}
 
     def import_model(self, folder: Path) -> tuple[str, dict[str, dict[str, Any]]]:
-        """Copy a user's model folder into the store; InvalidInputError for pickles or missing parts."""
+        """Copy a user's model folder into the store; InvalidInputError for pickles, links or missing parts."""
         check_model(folder)
-        partial = self._folder("models") / f"{os.getpid()}.partial"
-        shutil.copytree(folder, partial, symlinks=False)
-        return self.adopt(partial)
+        with tempfile.TemporaryDirectory(dir=self._folder("models"), suffix=".partial") as partial:
+            copy = Path(partial) / "model"
+            shutil.copytree(folder, copy)
+            return self.adopt(copy)
 
     def check(self, folder_digest: str) -> None:
         """UnavailableError unless the stored folder still has its digest."""
@@ -127,11 +129,15 @@ def check_model(folder: Path) -> None:
     if not folder.is_dir():
         message = "the model folder does not exist; give the path of a Hugging Face model folder"
         raise InvalidInputError(message, code="no-model-folder")
-    names = [path.name for path in folder.rglob("*") if path.is_file()]
-    pickles = sorted(name for name in names if Path(name).suffix in PICKLES)
-    if pickles:
-        message = f"'{pickles[0]}' is a pickle, which can run code when loaded; convert the weights to safetensors"
+    paths = sorted(folder.rglob("*"))
+    link = next((path for path in paths if path.is_symlink()), None)
+    if link is not None:
+        message = f"'{link.name}' is a symbolic link; put the file itself into the model folder"
+        raise InvalidInputError(message, code="link-refused")
+    pickle = next((path for path in paths if path.suffix.lower() in PICKLES), None)
+    if pickle is not None:
+        message = f"'{pickle.name}' is a pickle, which can run code when loaded; convert the weights to safetensors"
         raise InvalidInputError(message, code="pickle-refused")
-    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         message = "a model folder needs config.json and *.safetensors; save it with save_pretrained()"
         raise InvalidInputError(message, code="not-a-model")

@@ -44,7 +44,7 @@ def close_batch(desk: Desk, claim: Claim) -> None:
 def _seal(desk: Desk, claim: Claim, batch: BatchView, model: ModelView) -> None:
     store = desk.store
     with desk.read() as ledger:
-        parts = split(ledger, store, batch.plan["requests"], model.dataset_id)
+        parts = split(ledger, store, batch.plan["requests"], model)
         superseded = [version for version in ledger.versions(model.id) if version.state == "superseded"]
         _encrypt(desk, ledger, batch, parts, superseded, _retired_base(ledger, batch, model))
     with desk.transaction() as ledger:

@@ -23,6 +23,7 @@ QUIET = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "PYTHONUNBUFFERED": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # a thread that spins takes the other engine's processor
 }
 
 

@@ -50,7 +50,7 @@ def open_workspace(ledger: Ledger, store: Store, *, claim: Claim, batch: BatchVi
     shutil.rmtree(run_folder, ignore_errors=True)
     folder = run_folder / str(claim.epoch)
     folder.mkdir(parents=True)
-    parts = split(ledger, store, batch.plan["requests"], model.dataset_id)
+    parts = split(ledger, store, batch.plan["requests"], model)
     if digest(parts.forget) != batch.plan["forgetDigest"] or digest(parts.retain) != batch.plan["retainDigest"]:
         message = "the data set changed after the plan was logged; restore it from its backup and run the batch again"
         raise ConflictError(message, code="data-set-changed")

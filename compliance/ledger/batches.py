@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Select, delete, select, update
 
 from compliance.errors import ConflictError
 from compliance.ledger import tables
@@ -17,6 +17,9 @@ from compliance.ledger.entries import EntryKind
 from compliance.ledger.lifecycle import AttemptOutcome, ItemState, RequestState, RunState
 from compliance.ledger.requests import Requests
 from compliance.ledger.views import AttemptView, BatchView, Claim, ItemView, ReportView, ServiceKeyView
+
+FORGOTTEN = frozenset({ItemState.SEALED, ItemState.FULFILLED})
+REFUSED = frozenset({ItemState.DENIED, ItemState.WITHDRAWN})
 
 
 class Batches(Requests):
@@ -118,19 +121,20 @@ class Batches(Requests):
         return [item for item in found if item.batch_id == batch_id]
 
     def awaited_records(self, dataset_id: str, *, besides: str) -> set[str]:
-        """Records some model has still to forget: matched by an item, not of batch `besides`, that has not ended."""
-        ended = (ItemState.SEALED, ItemState.FULFILLED, ItemState.DENIED, ItemState.WITHDRAWN)
-        query = (
-            select(tables.Match.record_id)
-            .join(tables.Item, tables.Item.request_id == tables.Match.request_id)
-            .where(
-                tables.Match.dataset_id == dataset_id,
-                tables.Item.dataset_id == dataset_id,
-                tables.Item.state.not_in(ended),
-                tables.Item.batch_id.is_(None) | (tables.Item.batch_id != besides),
-            )
-        )
-        return set(self._session.scalars(query))
+        """Records some model trained on the data set has still to forget; batch `besides` counts as ended."""
+        open_: set[tuple[str, str]] = set()
+        ended: set[tuple[str, str]] = set()
+        for model_id, record_id, state, batch_id in self._session.execute(_wanted(dataset_id)):
+            if state in FORGOTTEN or batch_id == besides:
+                ended.add((model_id, record_id))
+            elif state not in REFUSED:
+                open_.add((model_id, record_id))
+        return {record_id for _, record_id in open_ - ended}
+
+    def forgotten_by(self, *, model_id: str, dataset_id: str) -> set[str]:
+        """Records this model has forgotten in an earlier batch."""
+        rows = self._session.execute(_wanted(dataset_id))
+        return {record_id for model, record_id, state, _ in rows if model == model_id and state in FORGOTTEN}
 
     def batch_key(self, batch_id: str) -> bytes:
         """The key that seals a batch; NotFoundError once it was destroyed."""
@@ -341,6 +345,15 @@ class Batches(Requests):
         """One registered key; NotFoundError."""
         row = self._get(tables.ServiceKey, key_id, "key")
         return ServiceKeyView(key_id=row.key_id, role=row.role, public_key=row.public_key, log_index=row.log_index)
+
+
+def _wanted(dataset_id: str) -> Select[str, str, str, str | None]:
+    """(model, record, item state, batch) for every record that an item asks a model to forget."""
+    return (
+        select(tables.Item.model_id, tables.Match.record_id, tables.Item.state, tables.Item.batch_id)
+        .join(tables.Match, tables.Match.request_id == tables.Item.request_id)
+        .where(tables.Match.dataset_id == dataset_id, tables.Item.dataset_id == dataset_id)
+    )
 
 
 def _attempt(row: tables.Attempt) -> AttemptView:

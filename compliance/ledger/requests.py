@@ -414,11 +414,12 @@ class Requests(LedgerCore):
             data["code"] = item.denial_code
         self._append(EntryKind.ITEM_STATE, data, now)
 
-    def fulfil_forgotten(self, *, item_id: str, now: datetime) -> None:
-        """End an approved item whose records an earlier batch has already forgotten."""
+    def fulfil_forgotten(self, *, item_id: str, now: datetime) -> RequestState:
+        """End an approved item whose records an earlier batch has already forgotten; the request's state then."""
         item = self._get(tables.Item, item_id, "item")
         self._move_item(item, ItemState.FULFILLED, now)
         self._settle(item.request_id, now)
+        return self.request(item.request_id).state
 
     def _settle(self, request_id: str, now: datetime) -> None:
         """Derive the state of an approved request from its items, once they have all ended."""

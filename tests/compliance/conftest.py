@@ -23,6 +23,7 @@ class Clock:
         self.now = START
 
     def __call__(self) -> datetime:
+        """What time it is."""
         return self.now
 
     def advance(self, **kwargs: float) -> None:
@@ -93,9 +94,16 @@ def file_request(desk: Services, *, request_id: str = "r1", subject: Subject = P
     """A request as intake leaves it, without the doors."""
     with desk.transaction() as ledger:
         ledger.create_request(
-            request_id=request_id, regime="gdpr", scope="records", door="web", received_at=desk.clock(),
-            acknowledge_by=None, respond_by=START.date() + timedelta(days=30), subject=subject,
-            status_digest=request_id * 8, include_by=START + timedelta(days=1),
+            request_id=request_id,
+            regime="gdpr",
+            scope="records",
+            door="web",
+            received_at=desk.clock(),
+            acknowledge_by=None,
+            respond_by=START.date() + timedelta(days=30),
+            subject=subject,
+            status_digest=request_id * 8,
+            include_by=START + timedelta(days=1),
         )
 
 
@@ -103,8 +111,13 @@ def verified_request(desk: Services, *, request_id: str = "r1", subject: Subject
     """A request whose person has proved who they are."""
     file_request(desk, request_id=request_id, subject=subject)
     with desk.transaction() as ledger:
-        ledger.issue_code(request_id=request_id, digest="0", expires_at=desk.clock() + timedelta(hours=1),
-                          attempts=5, now=desk.clock())
+        ledger.issue_code(
+            request_id=request_id,
+            digest="0",
+            expires_at=desk.clock() + timedelta(hours=1),
+            attempts=5,
+            now=desk.clock(),
+        )
         ledger.confirm_identity(request_id=request_id, now=desk.clock())
 
 

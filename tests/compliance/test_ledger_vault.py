@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from conftest import PERSON, both_databases, file_request
 
 from compliance.errors import NotFoundError
 from compliance.wiring import Services
+from tests.compliance.conftest import PERSON, both_databases, file_request
 
 
 @both_databases

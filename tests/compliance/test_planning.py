@@ -62,9 +62,9 @@ def _end(desk: Services, batch: BatchView) -> None:
     """The batch as a worker leaves it: published, its records forgotten, fulfilled."""
     mine, now = claimed(desk, batch.run_id), desk.clock()
     with desk.transaction() as ledger:
-        for state in (ItemState.UNLEARNING, ItemState.VERIFYING, ItemState.PUBLISHED, ItemState.SEALED):
+        for state in (ItemState.UNLEARNING, ItemState.VERIFYING, ItemState.PUBLISHED):
             ledger.move_batch_items(mine, state=state, now=now)
-        parts = split(ledger, desk.store, batch.plan["requests"], "d1")
+        parts = split(ledger, desk.store, batch.plan["requests"], ledger.model(batch.model_id))
         ledger.forget_records(
             dataset_id="d1",
             record_ids=[record.record_id for record in parts.forget],
@@ -73,6 +73,7 @@ def _end(desk: Services, batch: BatchView) -> None:
             now=now,
         )
         awaited = ledger.awaited_records("d1", besides=batch.id)
+        ledger.move_batch_items(mine, state=ItemState.SEALED, now=now)
         gone = ledger.forgotten_ids("d1") - awaited
         desk.store.write_dataset("d1", [one for one in desk.store.records("d1") if one.record_id not in gone])
         ledger.settle_batch(batch_id=batch.id, now=now)
@@ -98,7 +99,7 @@ def test_forget_and_retain_set_divide_the_data_set(services: Services) -> None:
     batch = _planned(services)
 
     with services.read() as ledger:
-        parts = split(ledger, services.store, batch.plan["requests"], "d1")
+        parts = split(ledger, services.store, batch.plan["requests"], ledger.model("m1"))
     assert [record.record_id for record in parts.forget] == ["line-3", "line-4"]
     assert {*parts.forget} | {*parts.retain} == {*services.store.records("d1")}
     assert len(parts.forget) + len(parts.retain) == 8
@@ -162,7 +163,7 @@ def test_next_batch_retains_nobody_forgotten(services: Services) -> None:
     second = _planned(services)
 
     with services.read() as ledger:
-        parts = split(ledger, services.store, second.plan["requests"], "d1")
+        parts = split(ledger, services.store, second.plan["requests"], ledger.model("m1"))
         assert first.plan["retainDigest"] == ledger.dataset("d1").digest
     assert [record.record_id for record in parts.forget] == ["line-3", "line-4"]
     assert [record.record_id for record in parts.retain] == ["line-5", "line-6"]
@@ -197,7 +198,7 @@ def test_second_model_retains_nothing_the_first_forgot(services: Services) -> No
     _end(services, _planned(services, "m1"))
 
     with services.read() as ledger:
-        parts = split(ledger, services.store, ["r2"], "d1")
+        parts = split(ledger, services.store, ["r2"], ledger.model("m1"))
 
     assert [record.record_id for record in parts.retain] == ["line-5", "line-6"]
 

@@ -86,7 +86,7 @@ def test_every_method_of_the_catalogue_may_stand_on_the_ladder() -> None:
         ("gate = [1]\n" + HEAD, "at least one"),
         (HEAD + '[[gate]]\nmetric = "beauty"\ndirection = "at_most"', "'beauty' is unknown; use one of accuracy_f"),
         (HEAD + '[[gate]]\nmetric = "recovery"\ndirection = "up"', "'up' is unknown; use one of at_most"),
-        (HEAD + '[[gate]]\nmetric = "recovery"', "gate direction 'None' is unknown"),
+        (HEAD + '[[gate]]\nmetric = "recovery"', "gate direction None is unknown"),
         (HEAD + GATE + "margin = -1", "'margin' must be a positive number"),
         (HEAD + GATE + "margin = nan", "'margin' must be a positive number"),
         (HEAD + GATE + "margin = inf", "'margin' must be a positive number"),
