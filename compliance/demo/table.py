@@ -1,6 +1,6 @@
 """The demo's table: each batch before, after and against the reference, with intervals, gates and guarantee."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -9,13 +9,13 @@ from rich.table import Table
 
 WORDS = {
     "verbmem_f": "VerbMem",
-    "knowmem_f": "KnowMem, left",
-    "knowmem_r": "KnowMem, stay",
+    "knowmem_f": "KnowMem left",
+    "knowmem_r": "KnowMem stay",
     "privleak_auc": "member AUC",
     "privleak": "PrivLeak %",
     "recovery": "recovery",
 }
-PER_CENT = 5
+OUTCOMES = {"held": "held", "underpowered": "weak", "contradicted": "against", "missing": "missing"}
 CLASSES = {
     "exact": "exact: never trained on the forgotten data",
     "certified": "certified: an (ε, δ) bound",
@@ -53,24 +53,27 @@ def _heading(batch: Mapping[str, Any]) -> str:
 
 
 def _table(predicate: Mapping[str, Any]) -> Table:
-    table = Table(pad_edge=False, box=SIMPLE_HEAD)
+    table = Table(pad_edge=False, box=SIMPLE_HEAD, show_edge=False)
     for name in ("measure", "before", "after", "reference", "gate"):
         table.add_column(name, no_wrap=True)
-    gates = {gate["metric"]: gate["outcome"] for gate in predicate["gates"]}
+    gates = {gate["metric"]: OUTCOMES[gate["outcome"]] for gate in predicate["gates"]}
     for finding in predicate["evidence"]["findings"]:
         if finding["metric"] in WORDS:
-            cells = [_cell(finding[role]) for role in ("before", "after", "reference")]
+            show = _per_cent if finding["metric"] == "privleak" else _fraction
+            cells = [_cell(finding[role], show) for role in ("before", "after", "reference")]
             table.add_row(WORDS[finding["metric"]], *cells, gates.get(finding["metric"], ""))
     return table
 
 
-def _cell(score: Mapping[str, Any] | None) -> str:
+def _cell(score: Mapping[str, Any] | None, show: Callable[[float], str]) -> str:
     if score is None:
         return ""
     low, high = score["ci95"]
-    if abs(score["value"]) >= PER_CENT:
-        return f"{score['value']:.0f} [{low:.0f} {high:.0f}]"
-    return f"{_fraction(score['value'])} [{_fraction(low)} {_fraction(high)}]"
+    return f"{show(score['value'])} [{show(low)} {show(high)}]"
+
+
+def _per_cent(value: float) -> str:
+    return f"{value:.0f}"
 
 
 def _fraction(value: float) -> str:
