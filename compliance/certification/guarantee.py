@@ -5,10 +5,11 @@ raised. The ε of a certificate is the one the verifier's own accountant compute
 unit deleted since the base was trained.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from audits import accountant
+from compliance.ledger.lifecycle import AttemptOutcome
 from compliance.ledger.views import AttemptView, BaseView, BatchView
 from compliance.policy import Policy
 
@@ -38,6 +39,11 @@ CONDITIONS = {
     ],
     "empirical": ["the tests in this report cover what they name and nothing else"],
 }
+CHOSEN_BY_GATES = (
+    "the version was released because its measurements held, and {why}; that choice is outside the theorem"
+)
+FIRST_RUNG = "no other rung had been measured on the forget set before"
+LATER_RUNG = "{rungs} had been measured on the forget set before and not released"
 THEOREM = (
     "Rényi differential privacy of the Poisson-subsampled Gaussian mechanism (Mironov, Talwar and Zhang 2019), "
     "composed over the steps and taken for the group of deleted units; post-processing for the fine-tuning"
@@ -57,8 +63,11 @@ FEW = "The batch covers {n} data subjects: with so few, a comparison of the two 
 SMALL = 5
 
 
-def guarantee_of(attempt: AttemptView, *, policy: Policy, base: BaseView | None, batch: BatchView) -> dict[str, Any]:
-    """The report's `guarantee` for a passed attempt."""
+def guarantee_of(
+    attempts: Sequence[AttemptView], *, policy: Policy, base: BaseView | None, batch: BatchView
+) -> dict[str, Any]:
+    """The report's `guarantee` for the last of the attempts, which passed."""
+    attempt = attempts[-1]
     name = attempt.record["class"]
     refused, certificate = None, None
     if attempt.rung == "dp2" and base is not None:
@@ -69,10 +78,17 @@ def guarantee_of(attempt: AttemptView, *, policy: Policy, base: BaseView | None,
     return {
         "class": name,
         "statement": STATEMENTS[name],
-        "conditions": CONDITIONS[name],
+        "conditions": CONDITIONS[name] + ([_choice(attempts)] if name == "certified" else []),
         "certificate": certificate,
         "refused": refused,
     }
+
+
+def _choice(attempts: Sequence[AttemptView]) -> str:
+    """What was chosen on forget-set scores, which no theorem covers (DESIGN section 2)."""
+    measured = [one.rung for one in attempts[:-1] if one.outcome is AttemptOutcome.GATES_FAILED]
+    why = LATER_RUNG.format(rungs=", ".join(measured)) if measured else FIRST_RUNG
+    return CHOSEN_BY_GATES.format(why=why)
 
 
 def not_learned(learned: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ def predicate_of(
         },
         "dataset": _dataset(ledger, batch, model.dataset_id),
         "method": record["method"],
-        "guarantee": guarantee_of(passed, policy=policy, base=ledger.base(model.id), batch=batch),
+        "guarantee": guarantee_of(attempts, policy=policy, base=ledger.base(model.id), batch=batch),
         "policy": {
             "name": policy.name,
             "digest": policy.digest,
