@@ -1,7 +1,8 @@
 """`python -m engine`: a JSON job a line on standard input, JSON events a line on standard output.
 
-The process ends when its standard input closes, also in the middle of a job: a worker that dies leaves no orphan that goes on training.
-Standard output belongs to the protocol alone; whatever a library prints goes to standard error. Messages hold no personal data.
+The process ends when its standard input closes, also in the middle of a job: a worker that dies leaves no orphan
+that goes on training. Standard output belongs to the protocol alone; whatever a library prints goes to standard
+error. Messages hold no personal data.
 """
 
 import json
@@ -67,7 +68,12 @@ def _serve(line: str, number: int, emit: Emit) -> dict[str, Any]:
         return {"event": "error", "job": number, "code": error.code, "message": error.message}
     except Exception as error:  # noqa: BLE001 - one job's fault must not end the process
         _log(error)
-        return {"event": "error", "job": number, "code": "internal", "message": f"the engine failed with {type(error).__name__}"}
+        return {
+            "event": "error",
+            "job": number,
+            "code": "internal",
+            "message": f"the engine failed with {type(error).__name__}",
+        }
 
 
 def _log(error: Exception) -> None:

@@ -53,4 +53,6 @@ def method(name: str) -> MethodSpec:
     for spec in METHODS:
         if spec.name == name:
             return spec
-    raise EngineError("bad_job", f"there is no method {name!r}; methods are: {', '.join(spec.name for spec in METHODS)}")
+    raise EngineError(
+        "bad_job", f"there is no method {name!r}; methods are: {', '.join(spec.name for spec in METHODS)}"
+    )

@@ -1,7 +1,8 @@
 """Hugging Face model folders in and out: configuration, tokenizer, and weights as safetensors only.
 
-A folder that holds a pickle is refused as a whole, before any of its files is opened, because loading one runs whatever code it
-contains. No network: what is not in the folder does not exist. `trust_remote_code` does not exist here either.
+A folder that holds a pickle is refused as a whole, before any of its files is opened, because loading one runs
+whatever code it contains. No network: what is not in the folder does not exist. `trust_remote_code` does not exist
+here either.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from transformers.utils import logging
 
 from engine.errors import EngineError
 
-logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+logging.disable_progress_bar()
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"})
 
@@ -23,7 +24,10 @@ def check(folder: Path) -> None:
         raise EngineError("bad_model", f"there is no model folder called {folder.name!r}")
     pickles = sorted(path.name for path in folder.rglob("*") if path.suffix.lower() in PICKLES)
     if pickles:
-        raise EngineError("pickle_refused", f"{pickles[0]} can run code when it is loaded; convert the model to safetensors and remove it")
+        raise EngineError(
+            "pickle_refused",
+            f"{pickles[0]} can run code when it is loaded; convert the model to safetensors and remove it",
+        )
     if not (folder / "config.json").is_file():
         raise EngineError("bad_model", f"the model folder {folder.name!r} has no config.json")
     if not list(folder.glob("*.safetensors")):
@@ -38,7 +42,9 @@ def load_model(folder: Path) -> PreTrainedModel:
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise EngineError("bad_model", f"the model folder {folder.name!r} is not a causal language model that can be loaded") from error
+        raise EngineError(
+            "bad_model", f"the model folder {folder.name!r} is not a causal language model that can be loaded"
+        ) from error
     model.eval()
     return model
 
@@ -48,9 +54,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise EngineError("bad_model", f"the model folder {folder.name!r} has no tokenizer that can be loaded") from error
+        raise EngineError(
+            "bad_model", f"the model folder {folder.name!r} has no tokenizer that can be loaded"
+        ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise EngineError("bad_model", f"the tokenizer in {folder.name!r} gives no character offsets; save it as tokenizer.json")
+        raise EngineError(
+            "bad_model", f"the tokenizer in {folder.name!r} gives no character offsets; save it as tokenizer.json"
+        )
     return tokenizer
 
 

@@ -1,8 +1,9 @@
 """What goes into the engine and what comes out: `Job` and `Evidence`, frozen, standard library only, JSON in and out.
 
-Rules. A job names files and folders and holds no data. Evidence holds numbers, digests and settings, and no text of any record. Reading
-is strict on both sides (an unknown key or a wrong type is an error), because a field that is silently dropped is a claim that nobody
-checked. Findings that could not be measured are null; they are never given a default.
+Rules. A job names files and folders and holds no data. Evidence holds numbers, digests and settings, and no text of
+any record. Reading is strict on both sides (an unknown key or a wrong type is an error), because a field that is
+silently dropped is a claim that nobody checked. Findings that could not be measured are null; they are never given
+a default.
 """
 
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ NEEDS: dict[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodSpec:
-    """One entry of the catalogue. `needs` are the job's files and folders; `module` is imported only when the method runs."""
+    """One entry of the catalogue. `needs` are fields of a job; `module` is imported only when the method runs."""
 
     name: str
     tasks: tuple[str, ...]
@@ -103,7 +104,9 @@ class Job:
                 raise EngineError("bad_job", f"a job of kind {self.kind} needs {name!r}")
         unknown = sorted(set(self.models) - {"before", "after", "reference"})
         if unknown:
-            raise EngineError("bad_job", f"models has the unknown role {unknown[0]!r}; roles are: before, after, reference")
+            raise EngineError(
+                "bad_job", f"models has the unknown role {unknown[0]!r}; roles are: before, after, reference"
+            )
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
@@ -145,7 +148,7 @@ class FileDigest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What a job did and measured. `accountant` and `learned` are filled by DP training only; see `engine.guarantees`."""
+    """What a job did and measured. DP training fills `accountant` and `learned`; see `engine.guarantees`."""
 
     version: int
     kind: Kind

@@ -1,7 +1,8 @@
-"""Training records on disk: JSON lines in, frozen records out, and the digests that stand for them in evidence. No torch.
+"""Training records on disk: JSON lines in, frozen records out, and the digests that stand for them. No torch.
 
-One record a line: `{"record_id", "unit", "text"}` or `{"record_id", "unit", "question", "answer"}`. `unit` is a random id or keyed tag
-of the data subject, never the person's name. Errors give the line number and never the content of a line.
+One record a line: `{"record_id", "unit", "text"}` or `{"record_id", "unit", "question", "answer"}`. `unit` is a
+random id or keyed tag of the data subject, never the person's name. Errors give the line number and never the
+content of a line.
 """
 
 import hashlib
@@ -47,7 +48,11 @@ KEYS = frozenset({"record_id", "unit", "text", "question", "answer"})
 
 
 def read_records(path: Path) -> tuple[Record, ...]:
-    """All records of a JSON lines file, in order; `EngineError("bad_data")` with the line's number for the first that is broken."""
+    """All records of a JSON lines file, in order.
+
+    Raises:
+        EngineError: `bad_data`, with the number of the first line that is broken.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:

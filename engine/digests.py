@@ -1,7 +1,8 @@
-"""Digests that stand for models, code and settings in evidence and in its cache. Standard library only.
+r"""Digests that stand for models, code and settings in evidence and in its cache. Standard library only.
 
-A model's digest is SHA-256 over the lines `sha256 size name\\n`, sorted by name, of every file below the folder: weights, configuration,
-tokenizer, guard. A symbolic link is refused, because what it points to can change after the digest was taken.
+A model's digest is SHA-256 over the lines `sha256 size name\n`, sorted by name, of every file below the folder:
+weights, configuration, tokenizer, guard. A symbolic link is refused, because what it points to can change after the
+digest was taken.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The one way the engine says no: a code for programs, and one sentence for people without a word of anybody's data in it."""
+"""The one way the engine says no: a code for programs and a sentence for people, without a word of anybody's data."""
 
 from typing import Literal, get_args
 

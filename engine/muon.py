@@ -1,7 +1,8 @@
 """Muon (Jordan 2024): momentum whose matrix is orthogonalised before the step, in float32.
 
-Why not `torch.optim.Muon`: it orthogonalises in bfloat16, which a CPU without bfloat16 units emulates more slowly than the whole forward and
-backward pass of a small model, and which rounds differently from machine to machine. Matrices of one shape are stepped together.
+Why not `torch.optim.Muon`: it orthogonalises in bfloat16, which a CPU without bfloat16 units emulates more slowly
+than the whole forward and backward pass of a small model, and which rounds differently from machine to machine.
+Matrices of one shape are stepped together.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,7 +10,11 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that Jordan found; it drives singular values to about 1, not to 1
+COEFFICIENTS = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # of the quintic that Jordan found; it drives singular values to about 1, not to 1
 ITERATIONS = 5
 
 
@@ -39,7 +44,8 @@ class Muon(torch.optim.Optimizer):
             raise ValueError(message)
         buffer: Tensor = self.state[p].setdefault("momentum", torch.zeros_like(p))
         buffer.lerp_(gradient, 1 - momentum)
-        return gradient.lerp(buffer, momentum)
+        update: Tensor = gradient.lerp(buffer, momentum)
+        return update
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
@@ -51,7 +57,8 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    result: Tensor = x.mT if tall else x
+    return result
 
 
 def _by_shape(matrices: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:

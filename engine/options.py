@@ -1,7 +1,8 @@
 """What each kind of job and each method can be told, with defaults that suit a small model on a CPU.
 
-The defaults are the preset measured in `docs/results.md`: a Llama of 0.7 million parameters and a few hundred people. An option that
-would void a guarantee does not exist: DP training has no switch for its sampling, its clipping or its noise.
+The defaults are the preset measured in `docs/results.md`: a Llama of 0.7 million parameters and a few hundred
+people. An option that would void a guarantee does not exist: DP training has no switch for its sampling, its
+clipping or its noise.
 """
 
 import dataclasses
@@ -54,7 +55,7 @@ class InitialiseOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrivateOptions:
-    """DP training with the data subject as the unit. The caller owns the accountant and names (sigma, sample_rate, steps)."""
+    """DP training, a data subject as the unit. The caller has the accountant: it gives sigma, sample_rate, steps."""
 
     sigma: float = field(metadata={"above": 0})
     sample_rate: float = field(metadata={"above": 0, "high": 1})
@@ -75,9 +76,10 @@ class AscentOptions:
     forget_weight: float = _above(0, 1.0)
     retain_weight: float = _above(0, 1.0)
     retain_term: str = field(default="none", metadata={"choices": RETAIN_TERMS})
-    forget_batch: int = _at_least(1, 24)
-    retain_batch: int = _at_least(1, 24)
+    forget_batch: int = _at_least(1, 16)
+    retain_batch: int = _at_least(1, 48)
     context_pairs: int = _at_least(0, 3)
+    answer_weight: float = _above(0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,14 +87,15 @@ class PreferenceOptions:
     """Negative preference optimisation (arXiv 2404.05868) on summed label log-probabilities."""
 
     beta: float = _above(0, 0.1)
-    learning_rate: float = _above(0, 3e-4)
-    steps: int = _at_least(1, 40)
+    learning_rate: float = _above(0, 1.5e-3)
+    steps: int = _at_least(1, 50)
     forget_weight: float = _above(0, 1.0)
     retain_weight: float = _above(0, 1.0)
     retain_term: str = field(default="gd", metadata={"choices": RETAIN_TERMS})
-    forget_batch: int = _at_least(1, 24)
-    retain_batch: int = _at_least(1, 24)
+    forget_batch: int = _at_least(1, 16)
+    retain_batch: int = _at_least(1, 48)
     context_pairs: int = _at_least(0, 3)
+    answer_weight: float = _above(0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +130,7 @@ BY_METHOD: dict[str, type[Options]] = {
 
 
 def check_options(kind: str, method: str | None, options: Mapping[str, Any]) -> Options:
-    """`options` with every default applied; `EngineError("bad_options")` names the first thing that is wrong with them."""
+    """`options` with every default applied; `EngineError("bad_options")` names the first thing that is wrong."""
     table = BY_METHOD if kind == "unlearn" else BY_KIND
     cls = table.get(method or "" if kind == "unlearn" else kind)
     if cls is None:

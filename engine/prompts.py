@@ -1,8 +1,9 @@
-"""Question prompts as MUSE publishes them (arXiv 2407.06460; `metrics/knowmem.py`), and the packs of questions that training sees.
+r"""Question prompts as MUSE publishes them (arXiv 2407.06460), and the packs of questions that training sees.
 
-A prompt is `"Question: {q}\\nAnswer: {a}\\n\\n"` for each example in context, then `"Question: {q}\\nAnswer: "`. The trailing space is part of
-the published string but must not reach the tokenizer: byte-level BPE would make it a token of its own that no training text contains,
-and answers fall apart. `tasks.language` moves it to the front of what is generated, where joint tokenisation puts it too.
+A prompt is `"Question: {q}\nAnswer: {a}\n\n"` for each example in context, then `"Question: {q}\nAnswer: "`.
+The trailing space is part of the published string but must not reach the tokenizer: byte-level BPE would make it a
+token of its own that no training text contains, and answers fall apart. `tasks.language` moves it to the front of
+what is generated, where joint tokenisation puts it too.
 """
 
 import random
@@ -44,7 +45,7 @@ def pairs(records: Sequence[Record]) -> list[Pair]:
 
 
 def packs(items: Sequence[Pair], rng: random.Random) -> list[list[Pair]]:
-    """The questions in random order, cut into packs of 1, 1, 2 or 4, so that a model also sees answers that follow other answers."""
+    """The questions in random order, in packs of 1, 1, 2 or 4: a model must also see answers after other answers."""
     order = list(items)
     rng.shuffle(order)
     result = []

@@ -1,7 +1,8 @@
 """`run(job, workdir, progress) -> Evidence`: the one door into the engine.
 
-A folder that a job writes appears whole or not at all: it is built beside its place and renamed. Evidence is made here and only here, so
-every kind of job reports the same things: settings with their defaults, digests of everything read and written, time, environment.
+A folder that a job writes appears whole or not at all: it is built beside its place and renamed. Evidence is made
+here and only here, so every kind of job reports the same things: settings with their defaults, digests of
+everything read and written, time, environment.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ from engine.methods.pretraining import build_model, build_tokenizer, fit_options
 from engine.methods.refit import refit
 from engine.options import EvaluateOptions, FitOptions, InitialiseOptions, PrivateOptions
 from engine.training import Fitted, Progress
-from engine.verification.suites import SUITE_VERSION, Folders, evaluate
+from engine.verification.suites import SUITE_VERSION, Evaluation, Folders, evaluate
 
 Maker = Callable[["Work"], "Made"]
 
@@ -160,18 +161,17 @@ def _unlearn(work: Work) -> Made:
 def _evaluate(work: Work) -> Made:
     if "after" not in work.job.models:
         raise EngineError("bad_job", "an evaluation needs models.after")
-    options = cast("EvaluateOptions", work.options)
     folders: Folders = {role: work.folder(role, name) for role, name in sorted(work.job.models.items())}
-    found = evaluate(
-        options=options,
-        seed=work.job.seed,
+    asked = Evaluation(
         folders=folders,
         digests=work.model_digests,
-        records=work.records,
+        options=cast("EvaluateOptions", work.options),
+        seed=work.job.seed,
         data=work.workdir / work.job.data if work.job.data else None,
         cache=work.workdir / work.job.cache if work.job.cache else None,
         progress=work.progress,
     )
+    found = evaluate(asked, work.records)
     work.data_digests["items"] = found.items_digest
     return Made(findings=found.findings)
 
@@ -227,7 +227,9 @@ def _evidence(work: Work, made: Made, files: dict[str, FileDigest], seconds: flo
         model_digests=work.model_digests,
         data_digests=work.data_digests,
         code_digest=code_digest(),
-        config_digest=config_digest({"kind": job.kind, "method": job.method, "threads": job.threads, "parameters": parameters}),
+        config_digest=config_digest(
+            {"kind": job.kind, "method": job.method, "threads": job.threads, "parameters": parameters}
+        ),
         environment=determinism.environment(job.threads),
         findings=made.findings,
         accountant=made.accountant,

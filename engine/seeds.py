@@ -1,6 +1,7 @@
-"""One job seed, split into independent streams by name, so that drawing one more retain question does not change the order of training.
+"""One job seed, split into independent streams by name: drawing one retain question more changes nothing else.
 
-For what must be repeatable. What must be secret (DP sampling and noise) comes from `methods.secret`, never from a seed that is logged.
+For what must be repeatable. What must be secret (DP sampling and noise) comes from `methods.secret`, never from a seed
+that is logged.
 """
 
 import hashlib

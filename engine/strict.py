@@ -1,8 +1,8 @@
-"""Frozen dataclasses in and out of JSON, strictly: every key known, every type exact, every number finite, or one clear sentence.
+"""Frozen dataclasses in and out of JSON: every key known, every type exact, every number finite, or one sentence.
 
-`bool` is not a number here although Python says so; an `int` may stand for a `float`. A field's metadata may hold `low`, `high` (both
-inclusive), `above` (exclusive) or `choices`. Fields without a default are required. Supported types: bool, int, float, str, enums of
-str, other dataclasses, `X | None`, `tuple[X, ...]`, `dict[str, X]`.
+`bool` is not a number here although Python says so; an `int` may stand for a `float`. A field's metadata may hold
+`low`, `high` (both inclusive), `above` (exclusive) or `choices`. Fields without a default are required. Supported
+types: bool, int, float, str, enums of str, other dataclasses, `X | None`, `tuple[X, ...]`, `dict[str, X]`.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def parse(text: str, *, what: str, code: Code) -> dict[str, Any]:
-    """`text` as a JSON object; `EngineError(code)` for broken JSON, a repeated key, NaN, or anything that is no object."""
+    """`text` as a JSON object; `EngineError(code)` for broken JSON, a repeated key, NaN, or what is no object."""
     try:
         value = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constants)
     except (ValueError, RecursionError) as error:
@@ -31,7 +31,7 @@ def parse(text: str, *, what: str, code: Code) -> dict[str, Any]:
 
 
 def decode(cls: type[T], value: Mapping[str, Any], *, what: str, code: Code) -> T:
-    """An instance of the dataclass `cls` from a JSON object, or `EngineError(code)` with a sentence that names the key."""
+    """An instance of the dataclass `cls` from a JSON object; `EngineError(code)` with a sentence that names the key."""
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(value) - set(fields))
@@ -79,7 +79,12 @@ def _read(hint: Any, value: Any, *, what: str, code: Code) -> Any:  # noqa: ANN4
     if hint is Any:
         return value
     if dataclasses.is_dataclass(hint):
-        return decode(typing.cast("type[Any]", hint), _expect(dict, value, "a JSON object", what=what, code=code), what=what, code=code)
+        return decode(
+            typing.cast("type[Any]", hint),
+            _expect(dict, value, "a JSON object", what=what, code=code),
+            what=what,
+            code=code,
+        )
     return _scalar(hint, value, what=what, code=code)
 
 

@@ -1,48 +1,42 @@
 """The one training loop of the engine, built on accelerate.
 
-The loop knows batches, optimisers and a `Gradient`: a function that leaves gradients on the parameters and returns the loss. What
-differs between pre-training, fine-tuning, unlearning and DP training is that function, and nothing else. A loss or gradient that is not
-finite stops the run *before* the optimiser takes the step, so no model is ever written whose weights went through a NaN.
+The loop knows batches, optimisers and a `Gradient`: a function that leaves gradients on the parameters and returns
+the loss. What differs between pre-training, fine-tuning, unlearning and DP training is that function, and nothing
+else. A loss or gradient that is not finite stops the run *before* the optimiser takes the step, so no model is ever
+written whose weights went through a NaN.
 """
 
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
 
 from engine.errors import EngineError
 from engine.muon import Muon
 
 Batch = TypeVar("Batch")
-BatchIn = TypeVar("BatchIn", contravariant=True)
 
 WARMUP = 0.05  # of all steps
 MAX_NORM = 1.0
+MATRIX = 2  # dimensions
 
 
-class Progress(Protocol):
-    """Told how far a stage is: a fraction from 0 to 1 and the seconds that are left, if known. Never told anything about the data."""
-
-    def __call__(self, stage: str, fraction: float, eta_s: float | None) -> None:
-        """Report; must return quickly."""
-
-
-class Gradient(Protocol[BatchIn]):
-    """Computes a loss, leaves its gradient on the parameters, and returns the loss as a number."""
-
-    def __call__(self, accelerator: Accelerator, batch: BatchIn) -> float:
-        """One step's worth of gradient."""
+# Told a stage, the fraction of it that is done, and the seconds that are left if known. Never told of the data.
+Progress = Callable[[str, float, float | None], None]
+# Computes the loss of a batch, leaves its gradient on the parameters, and returns the loss.
+Gradient = Callable[[Accelerator, Batch], float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """How to step. `matrix_learning_rate` None means AdamW for everything; `cosine` False means a constant rate after warm-up."""
+    """How to step. Without `matrix_learning_rate` AdamW steps everything; without `cosine` the rate stays constant."""
 
     learning_rate: float
     matrix_learning_rate: float | None = None
@@ -108,9 +102,13 @@ def minimise(loss: Callable[[Batch], Tensor]) -> Gradient[Batch]:
 
 
 def optimisers_for(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden matrices (Jordan 2024), AdamW for embeddings, head, norms and biases; AdamW alone without a matrix rate."""
+    """Muon for the hidden matrices, AdamW for embeddings, head, norms and biases; AdamW alone without a matrix rate."""
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in trained if p.ndim == 2 and not _is_table(model, p)] if schedule.matrix_learning_rate else []
+    matrices = (
+        [p for name, p in trained if p.ndim == MATRIX and not _is_table(model, p)]
+        if schedule.matrix_learning_rate
+        else []
+    )
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in trained if id(p) not in chosen]
     optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=schedule.learning_rate, weight_decay=0.0)]
@@ -121,7 +119,7 @@ def optimisers_for(model: nn.Module, schedule: Schedule) -> list[torch.optim.Opt
 
 def _is_table(model: nn.Module, parameter: nn.Parameter) -> bool:
     embeddings = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
     tables = embeddings if head is None else [*embeddings, head.weight]
     return any(parameter is table for table in tables)
 
@@ -142,7 +140,10 @@ def _rates(steps: int, *, cosine: bool) -> Callable[[int], float]:
 def _refuse_non_finite(loss: float, model: nn.Module, max_norm: float | None, step: int) -> None:
     norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm if max_norm is not None else math.inf)
     if not (math.isfinite(loss) and math.isfinite(float(norm))):
-        raise EngineError("not_finite", f"the loss or its gradient was not finite at step {step + 1}; the step was not taken, lower the learning rate")
+        raise EngineError(
+            "not_finite",
+            f"the loss or its gradient was not finite at step {step + 1}, which was not taken; lower the learning rate",
+        )
 
 
 def _report(progress: Progress, stage: str, done: int, total: int, started: float) -> None:

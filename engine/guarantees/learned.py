@@ -1,8 +1,9 @@
 """Did a DP base learn? Without that question an epsilon is empty: a model that learned nothing leaks nothing.
 
-The base must beat, by the margin and on people it never saw, both its own starting point and the best model that ignores context: the
-unigram distribution of the held-out tokens themselves, which no fitted unigram model can beat. All in nats a token. The held-out people
-are no part of the training set and the base is the output of the mechanism, so asking costs no privacy.
+The base must beat, by the margin and on people it never saw, both its own starting point and the best model that
+ignores context: the unigram distribution of the held-out tokens themselves, which no fitted unigram model can beat.
+All in nats a token. The held-out people are no part of the training set and the base is the output of the
+mechanism, so asking costs no privacy.
 """
 
 import math
@@ -25,7 +26,9 @@ class Learned:
     def learned(self) -> bool:
         """True when the base is better than both by the margin; a loss that is not finite is never better."""
         losses = (self.start_loss, self.unigram_loss, self.base_loss)
-        return all(map(math.isfinite, losses)) and self.base_loss <= min(self.start_loss, self.unigram_loss) - self.margin
+        return (
+            all(map(math.isfinite, losses)) and self.base_loss <= min(self.start_loss, self.unigram_loss) - self.margin
+        )
 
     def to_mapping(self) -> dict[str, Any]:
         """The JSON object that stands under `learned` in evidence."""
@@ -39,7 +42,7 @@ class Learned:
 
 
 def unigram_loss(tokens: Iterable[int]) -> float:
-    """Entropy of the tokens' own distribution in nats: the loss of the best model without context. NaN for no tokens."""
+    """Entropy of the tokens' own distribution in nats: the least loss without context. NaN for no tokens."""
     counts = Counter(tokens)
     total = sum(counts.values())
     if not total:

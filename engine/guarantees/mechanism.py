@@ -1,8 +1,9 @@
-"""The record from which an accountant computes epsilon: the Poisson-subsampled Gaussian mechanism with one data subject as the unit.
+"""The record from which an accountant computes epsilon: the Poisson-subsampled Gaussian mechanism.
 
-Neighbouring data sets differ by adding or removing everything of one unit. In each of `steps` rounds every unit joins independently
-with probability `sample_rate`; each joining unit's gradient is clipped to L2 norm `clip`; Gaussian noise of standard deviation
-`noise_multiplier * clip` is added to the sum, also in a round that nobody joined.
+The unit is a data subject. Neighbouring data sets differ by adding or removing everything of one unit. In each of
+`steps` rounds every unit joins independently with probability `sample_rate`; each joining unit's gradient is clipped
+to L2 norm `clip`; Gaussian noise of standard deviation `noise_multiplier * clip` is added to the sum, also in a round
+that nobody joined.
 """
 
 from dataclasses import dataclass
@@ -25,8 +26,16 @@ class Mechanism:
 
     def __post_init__(self) -> None:
         """Refuse settings under which the theorem says nothing."""
-        if not 0 < self.sample_rate <= 1 or not self.noise_multiplier > 0 or not self.clip > 0 or self.steps < 1 or self.units < 1:
-            raise EngineError("bad_options", "a DP mechanism needs 0 < sample rate <= 1, and noise, clip, steps and units above 0")
+        if (
+            not 0 < self.sample_rate <= 1
+            or not self.noise_multiplier > 0
+            or not self.clip > 0
+            or self.steps < 1
+            or self.units < 1
+        ):
+            raise EngineError(
+                "bad_options", "a DP mechanism needs 0 < sample rate <= 1, and noise, clip, steps and units above 0"
+            )
 
     def to_mapping(self) -> dict[str, Any]:
         """The JSON object that stands under `accountant` in evidence."""

@@ -1,7 +1,7 @@
 """How models are changed. One module a family, one function a method; `engine.catalogue` says which module has which.
 
-A method takes a `Setting` and changes its model in place. It sees records, never people, and draws every random choice from the
-setting's seed, except DP training, whose randomness is secret.
+A method takes a `Setting` and changes its model in place. It sees records, never people, and draws every random
+choice from the setting's seed, except DP training, whose randomness is secret.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """A public starting point from nothing: a byte-level BPE tokenizer and a small Llama, both from public text alone.
 
-The tokenizer is part of every model that is trained later, so it must never have seen a private record: what was fitted on forgotten
-data outside the DP mechanism is outside every theorem.
+The tokenizer is part of every model that is trained later, so it must never have seen a private record: what was
+fitted on forgotten data outside the DP mechanism is outside every theorem.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ START, END, PAD = "<|start|>", "<|end|>", "<|pad|>"
 
 
 def build_tokenizer(records: Sequence[Record], *, vocabulary: int, context: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE fitted on the records' text and on their questions in the published format. Padding is not the end token."""
+    """Byte-level BPE fitted on the records, questions in the published format. Padding is not the end token."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()

@@ -1,21 +1,21 @@
 """Ordinary training on records, and the two methods that are nothing else: `retrain` and `dp2`.
 
-What they may claim is decided by where they start, not by what they do. `retrain` starts from a model that never saw the forget set;
-`dp2` starts from a model trained under differential privacy with the data subject as the unit, so that what the forget set left in it is
-bounded (post-processing). Neither reads the forget set.
+What they may claim is decided by where they start, not by what they do. `retrain` starts from a model that never
+saw the forget set; `dp2` starts from a model trained under differential privacy with the data subject as the unit,
+so that what the forget set left in it is bounded (post-processing). Neither reads the forget set.
 """
 
-from engine.seeds import stream
 from engine.errors import EngineError
 from engine.methods import Setting
 from engine.options import FitOptions
+from engine.seeds import stream
 from engine.tasks.language import Forward, weighted_loss
 from engine.tasks.sequences import Batch, context_length, epoch_batches, training_tokens
 from engine.training import Fitted, Schedule, fit, minimise
 
 
 def refit(setting: Setting[FitOptions]) -> Fitted:
-    """Train on the retain records for a number of epochs; the order and the packs of questions are drawn anew in each."""
+    """Train on the retain records; the order and the packs of questions are drawn anew in each epoch."""
     if not setting.retain:
         raise EngineError("bad_data", "there are no records to train on")
     options = setting.options

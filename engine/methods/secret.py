@@ -1,8 +1,9 @@
 """Randomness for DP training: a ChaCha20 key stream under a 256-bit secret that is never written anywhere.
 
-Sampling must be as secret as the noise (amplification by subsampling assumes it), so both come from here. Evidence carries only the
-SHA-256 of the secret: enough to show later, should the secret ever be kept in escrow, that the noise was fixed in advance, and useless
-for removing it. Gaussians are Box-Muller in double precision; what finite floating point gives away (Mironov 2012) is not accounted for.
+Sampling must be as secret as the noise (amplification by subsampling assumes it), so both come from here. Evidence
+carries only the SHA-256 of the secret: enough to show later, should the secret ever be kept in escrow, that the
+noise was fixed in advance, and useless for removing it. Gaussians are Box-Muller in double precision; what finite
+floating point gives away (Mironov 2012) is not accounted for.
 """
 
 import hashlib

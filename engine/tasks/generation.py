@@ -1,7 +1,8 @@
-"""Greedy generation in batches: sorted by length, with a key-value cache, a prefix that is read once, and stopping by token id.
+"""Greedy generation in batches: sorted by length, cached, a common prefix read once, stopped by token id.
 
-Prompts are padded on the left; the attention mask comes from their lengths. The tokens that all prompts begin with (examples in context)
-are forwarded once and their cache is repeated. Rows that are done leave the batch once they are half of it.
+Prompts are padded on the left; the attention mask comes from their lengths. The tokens that all prompts begin with
+(examples in context) are forwarded once and their cache is repeated. Rows that are done leave the batch once they
+are half of it.
 """
 
 import copy
@@ -21,6 +22,10 @@ class Stop:
     ends: Tensor  # vocabulary, bool: ends the text by itself
     closes: Tensor  # vocabulary, bool: the token's text ends in a line break
     opens: Tensor  # vocabulary, bool: the token's text starts with one
+
+    def to(self, device: torch.device) -> "Stop":
+        """The same on a device."""
+        return Stop(ends=self.ends.to(device), closes=self.closes.to(device), opens=self.opens.to(device))
 
     def after(self, previous: Tensor, current: Tensor) -> Tensor:
         """Which rows are done, given their last two tokens."""
@@ -58,7 +63,7 @@ def generate(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, limits: Sequence[int], stop: Stop, rows: int = 64
 ) -> list[list[int]]:
     """Greedy continuations, at most `limits[i]` new tokens for prompt i, without the token that stopped it."""
-    read = _common(prompts)
+    stop, read = stop.to(model.device), _common(prompts)
     shared = _read_prefix(model, prompts[0][:read]) if read else None
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), limits[i]))
     result: dict[int, list[int]] = {}
@@ -84,7 +89,12 @@ def _read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache:
 
 
 def _generate(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], limits: Sequence[int], stop: Stop, shared: DynamicCache | None, read: int
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    limits: Sequence[int],
+    stop: Stop,
+    shared: DynamicCache | None,
+    read: int,
 ) -> list[list[int]]:
     ids, mask = _pad_left(prompts, model.device)
     cache = DynamicCache(config=model.config) if shared is None else copy.deepcopy(shared)

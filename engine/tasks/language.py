@@ -1,8 +1,9 @@
-"""Causal language models: losses, label log-probabilities, features, and one teacher-forced pass for every statistic of a token.
+"""Causal language models: losses, log-probabilities, features; one teacher-forced pass for every statistic.
 
-With causal attention and padding on the right no label looks at padding, so no attention mask is needed. The head is applied only
-where a label is, in chunks, which is where most of the time of a small-vocabulary-heavy model goes. A model whose logits are more than
-`head(features)` (scaled or capped logits) is recognised by a probe, and then its own forward is used instead.
+With causal attention and padding on the right no label looks at padding, so no attention mask is needed. The head
+is applied only where a label is, in chunks, which is where most of the time of a small-vocabulary-heavy model goes.
+A model whose logits are more than `head(features)` (scaled or capped logits) is recognised by a probe, and then its
+own forward is used instead.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ class Forward:
         self._apart = self._probe()
 
     def features(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Last hidden states (rows x tokens x width), or the logits themselves where model and head cannot be taken apart."""
+        """Last hidden states (rows x tokens x width), or logits where model and head cannot be taken apart."""
         if self._apart:
             out = self.model.base_model(input_ids=ids, position_ids=positions, use_cache=False)
             return cast("Tensor", out.last_hidden_state)
@@ -80,7 +81,7 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenScores:
-    """Per label of one sequence, in order: log-probability, whether it was the likeliest, mean and s.d. of log p under p (Min-K++)."""
+    """Per label of one sequence: log-probability, whether it was the likeliest, mean and s.d. of log p under p."""
 
     log_probs: Floats
     hits: NDArray[np.bool_]
@@ -104,7 +105,7 @@ def weighted_loss(forward: Forward, batch: Batch) -> Tensor:
 
 
 def summed_log_probs(losses: Tensor, batch: Batch) -> Tensor:
-    """log pi(y|x) of each row: the *sum* over its labels (NPO, equation 3), from the losses of its labels."""
+    """The log pi(y|x) of each row: the *sum* over its labels (NPO, equation 3), from the losses of its labels."""
     return torch.zeros(batch.ids.shape[0], dtype=losses.dtype, device=losses.device).index_add(0, batch.rows, -losses)
 
 

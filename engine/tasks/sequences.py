@@ -1,9 +1,9 @@
 """Records as token sequences: what is predicted, with what weight, and in which batches. No model is needed here.
 
-Text is tokenised jointly and labels are found by character offsets, so training, scoring and generation see the same tokens; a prompt
-that is tokenised apart from its answer does not (a lone space token appears). Batches hold sequences of similar length up to a budget
-of *padded* tokens, are padded on the right, and know their padding by length and never by the pad id: a genuine end-of-text token
-counts as any other.
+Text is tokenised jointly and labels are found by character offsets, so training, scoring and generation see the
+same tokens; a prompt that is tokenised apart from its answer does not (a lone space token appears). Batches hold
+sequences of similar length up to a budget of *padded* tokens, are padded on the right, and know their padding by
+length and never by the pad id: a genuine end-of-text token counts as any other.
 """
 
 import random
@@ -35,7 +35,7 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Padded ids (rows x tokens), and flat tensors with one entry a label: its row, the position that predicts it, target, weight."""
+    """Padded ids (rows x tokens); flat tensors, one entry a label: row, position that predicts it, target, weight."""
 
     ids: Tensor
     rows: Tensor
@@ -54,8 +54,10 @@ class Batch:
         )
 
 
-def passage_tokens(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, context: int, end: bool) -> list[list[Tokens]]:
-    """For each text its windows of at most `context` tokens, every token a label; `end` closes a text with the end-of-text token."""
+def passage_tokens(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, context: int, end: bool
+) -> list[list[Tokens]]:
+    """Each text in windows of `context` tokens, every token a label; `end` closes a text with the end token."""
     if not texts:
         return []
     encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
@@ -72,7 +74,7 @@ def pack_tokens(
     prompt_weight: float,
     last_only: bool = False,
 ) -> list[Tokens]:
-    """Packs of questions in the published format. Answers weigh `answer_weight`, all else `prompt_weight`; `last_only`: earlier answers 0."""
+    """Packs of questions in the published format, each token with its weight; `last_only`: of the last answer alone."""
     if not packed:
         return []
     joined = [_join(pack) for pack in packed]
@@ -86,17 +88,24 @@ def pack_tokens(
 
 
 def training_tokens(
-    tokenizer: PreTrainedTokenizerFast, records: Sequence[Record], *, context: int, answer_weight: float, rng: random.Random
+    tokenizer: PreTrainedTokenizerFast,
+    records: Sequence[Record],
+    *,
+    context: int,
+    answer_weight: float,
+    rng: random.Random,
 ) -> list[Tokens]:
     """One epoch: every passage, and every question once, in packs that are drawn anew."""
-    windows = passage_tokens(tokenizer, [r.text for r in passages(records) if r.text is not None], context=context, end=True)
+    windows = passage_tokens(
+        tokenizer, [r.text for r in passages(records) if r.text is not None], context=context, end=True
+    )
     packed = packs(pairs(records), rng)
     questions = pack_tokens(tokenizer, packed, context=context, answer_weight=answer_weight, prompt_weight=1.0)
     return [*(tokens for text in windows for tokens in text), *questions]
 
 
 def by_budget(sequences: Sequence[Tokens], budget: int) -> list[list[int]]:
-    """Indices in groups whose padded size stays within `budget`, shortest first; a longer sequence is a group of its own."""
+    """Indices in groups whose padded size is within `budget`, shortest first; a longer sequence is alone."""
     groups: list[list[int]] = []
     for i in sorted(range(len(sequences)), key=lambda i: len(sequences[i])):
         if groups and (len(groups[-1]) + 1) * len(sequences[i]) <= budget:

@@ -1,7 +1,7 @@
-"""Numbers of up to three models in, findings out: every metric with its interval, and after minus reference, paired over units.
+"""Numbers of up to three models in, findings out: metrics with intervals, and after minus reference, paired.
 
-A metric that cannot be had is a finding with nulls, never a default: no items, no reference where one is needed, or a ratio whose
-denominator does not keep away from 0.
+A metric that cannot be had is a finding with nulls, never a default: no items, no reference where one is needed, or
+a ratio whose denominator does not keep away from 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from engine.seeds import derive
 from engine.verification.items import Items
 from engine.verification.measure import Measurements
 from engine.verification.membership import privleak
-from engine.verification.statistics import Floats, Resampling, auc, auc_draws, estimate, resampling
+from engine.verification.statistics import LEVEL, Floats, Resampling, auc, auc_draws, estimate, resampling
 
 Models = Mapping[str, Measurements]
 
@@ -49,7 +49,7 @@ def findings(models: Models, items: Items, *, resamples: int, seed: int) -> tupl
     if items.forget_texts and items.holdout_texts:
         found += [_auc(metric, name, models, rooms) for metric, name in AUCS]
         found.append(_privleak(models, rooms))
-    if items.forget_questions and "before" in models and "reference" in models:
+    if "before" in models and "reference" in models and models["before"].margin_f:
         found.append(_recovery(models, rooms))
     return tuple(found)
 
@@ -108,7 +108,11 @@ def _privleak(models: Models, rooms: _Rooms) -> Finding:
         value = float(privleak(sample.value, reference.value))
         made[role] = estimate(value, privleak(sample.draws, reference.draws), n)
     return Finding(
-        metric="privleak", before=made.get("before"), after=made.get("after"), reference=made["reference"], difference=made.get("after")
+        metric="privleak",
+        before=made.get("before"),
+        after=made.get("after"),
+        reference=made["reference"],
+        difference=made.get("after"),
     )
 
 
@@ -117,6 +121,8 @@ def _recovery(models: Models, rooms: _Rooms) -> Finding:
     room = rooms.of("forget_questions")
     margins = {role: _sample(np.asarray(m.margin_f), room) for role, m in models.items()}
     before, reference = margins["before"], margins["reference"]
+    if not _keeps_its_sign(reference.value - before.value, reference.draws - before.draws):
+        return Finding(metric="recovery")
     samples = {}
     with np.errstate(divide="ignore", invalid="ignore"):
         for role, sample in margins.items():
@@ -124,6 +130,11 @@ def _recovery(models: Models, rooms: _Rooms) -> Finding:
             whole = np.float64(sample.value - before.value) / np.float64(reference.value - before.value)
             samples[role] = Sample(value=float(whole), draws=draws)
     return _finding("recovery", samples, room.n)
+
+
+def _keeps_its_sign(value: float, draws: Floats) -> bool:
+    """Whether a denominator is far enough from 0 for its ratio to have an interval."""
+    return value != 0 and float((np.sign(draws) == np.sign(value)).mean()) >= LEVEL
 
 
 def _finding(metric: str, samples: Mapping[str, Sample], n: int) -> Finding:

@@ -1,7 +1,8 @@
 """What is asked. Drawn from records with a seed that was not known when the weights were fixed.
 
-Every forgotten passage, question and holdout text is used; what is drawn is where passages are cut, which retain questions are asked,
-which stand as examples in context, and which answers of other people serve as alternatives. Units stay with the items: they are what is resampled.
+Every forgotten passage, question and holdout text is used; what is drawn is where passages are cut, which retain
+questions are asked, which stand as examples in context, and which answers of other people serve as alternatives.
+Units stay with the items: they are what is resampled.
 """
 
 import hashlib
@@ -11,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from engine.corpus import Record, passages, questions
-from engine.seeds import stream
 from engine.errors import EngineError
 from engine.options import EvaluateOptions
 from engine.prompts import Pair, pairs, question_prompt
+from engine.seeds import stream
 
 CUT = (0.2, 0.35)  # of a passage's words stand in the prompt
 POOL = 2000  # retain questions that are searched for alternatives
@@ -31,7 +32,7 @@ class Passage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """A question, its true answers (the first is the one that is scored by likelihood), and answers that others gave to its like."""
+    """A question, its true answers (likelihoods are of the first), and answers that others gave to its like."""
 
     unit: str
     question: str
@@ -65,7 +66,12 @@ class Items:
 
 
 def draw(
-    *, forget: Sequence[Record], retain: Sequence[Record], holdout: Sequence[Record], options: EvaluateOptions, seed: int
+    *,
+    forget: Sequence[Record],
+    retain: Sequence[Record],
+    holdout: Sequence[Record],
+    options: EvaluateOptions,
+    seed: int,
 ) -> Items:
     """The items of suite `records`."""
     if not forget:
@@ -77,9 +83,13 @@ def draw(
     asked = retain_questions[options.shots : options.shots + options.retain_questions]
     return Items(
         passages=_cut(passages(forget), stream(seed, "cuts")),
-        forget_questions=_with_alternatives(questions(forget), retain_questions[:POOL], options.alternatives, stream(seed, "alternatives")),
+        forget_questions=_with_alternatives(
+            questions(forget), retain_questions[:POOL], options.alternatives, stream(seed, "alternatives")
+        ),
         forget_examples=examples,
-        retain_questions=tuple(Question(unit=r.unit, question=q, answers=(a,)) for r, (q, a) in zip(asked, pairs(asked), strict=True)),
+        retain_questions=tuple(
+            Question(unit=r.unit, question=q, answers=(a,)) for r, (q, a) in zip(asked, pairs(asked), strict=True)
+        ),
         retain_examples=examples,
         forget_texts=membership_texts(forget),
         holdout_texts=membership_texts(holdout),
@@ -90,7 +100,9 @@ def membership_texts(records: Sequence[Record]) -> tuple[Text, ...]:
     """The passages; where there are none, the questions with their answers as they were trained."""
     whole = [Text(unit=r.unit, text=r.text) for r in records if r.text is not None]
     asked = questions(records)
-    return tuple(whole) or tuple(Text(unit=r.unit, text=question_prompt(q) + a) for r, (q, a) in zip(asked, pairs(asked), strict=True))
+    return tuple(whole) or tuple(
+        Text(unit=r.unit, text=question_prompt(q) + a) for r, (q, a) in zip(asked, pairs(asked), strict=True)
+    )
 
 
 def _cut(records: Sequence[Record], rng: random.Random) -> tuple[Passage, ...]:
@@ -103,7 +115,9 @@ def _cut(records: Sequence[Record], rng: random.Random) -> tuple[Passage, ...]:
     return tuple(result)
 
 
-def _with_alternatives(asked: Sequence[Record], pool: Sequence[Record], count: int, rng: random.Random) -> tuple[Question, ...]:
+def _with_alternatives(
+    asked: Sequence[Record], pool: Sequence[Record], count: int, rng: random.Random
+) -> tuple[Question, ...]:
     others = [(frozenset(q.lower().split()), a) for q, a in pairs(pool)]
     result = []
     for record, (question, answer) in zip(asked, pairs(asked), strict=True):
@@ -115,6 +129,6 @@ def _with_alternatives(asked: Sequence[Record], pool: Sequence[Record], count: i
 def _alternatives(
     words: frozenset[str], answer: str, others: Sequence[tuple[frozenset[str], str]], count: int, rng: random.Random
 ) -> tuple[str, ...]:
-    """Different answers of other people to the questions that share most words with this one: the same relation, as near as words tell."""
+    """Other people's different answers to the questions that share most words with this one: its relation, nearly."""
     ranked = sorted(others, key=lambda other: (-len(words & other[0]) / len(words | other[0]), rng.random()))
     return tuple(list(dict.fromkeys(other for _, other in ranked if other != answer))[:count])

@@ -5,7 +5,8 @@
     knowmem/retain_qa.json         or retain2_qa.json           ... likewise
     privleak/forget.json           [text]                       privleak/holdout.json        [text]
 
-MUSE does not say which items concern the same person, so every item is a unit of its own. An answer may be a list of accepted ones.
+MUSE does not say which items concern the same person, so every item is a unit of its own. An answer may be a list
+of accepted ones.
 """
 
 import json
@@ -58,7 +59,9 @@ def _passage(unit: str, value: dict[str, str]) -> Passage:
 
 def _question(unit: str, value: dict[str, Any]) -> Question:
     answer = value["answer"]
-    return Question(unit=unit, question=value["question"], answers=tuple(answer) if isinstance(answer, list) else (answer,))
+    return Question(
+        unit=unit, question=value["question"], answers=tuple(answer) if isinstance(answer, list) else (answer,)
+    )
 
 
 def _pair(_unit: str, value: dict[str, Any]) -> Pair:

@@ -1,7 +1,7 @@
-"""Items in, numbers out: the one place where verification touches a model. What comes out holds no text, so it may be cached.
+"""Items in, numbers out: the one place where verification touches a model. Numbers hold no text and may be cached.
 
-One teacher-forced pass over texts and options, one batched greedy generation for passages and one for questions; every metric is a
-function of what they return. Numbers are in the order of the items.
+One teacher-forced pass over texts and options, one batched greedy generation for passages and one for questions;
+every metric is a function of what they return. Numbers are in the order of the items.
 """
 
 import json
@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from engine.errors import EngineError
 from engine.options import EvaluateOptions
 from engine.prompts import Pair, cut_answer, few_shot_prompt
 from engine.tasks.generation import generate, stop_at_blank_line, stop_at_end
@@ -45,7 +44,11 @@ class Measurements:
 
 
 def measure(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Items, options: EvaluateOptions, report: Callable[[float], None]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    items: Items,
+    options: EvaluateOptions,
+    report: Callable[[float], None],
 ) -> Measurements:
     """Ask a model everything. `report` is told the fraction that is done."""
     verbatim = continuations(model, tokenizer, items.passages, options.continuation_tokens)
@@ -91,19 +94,30 @@ def cached(folder: Path | None, key: str, compute: Callable[[], Measurements]) -
     return measured
 
 
-def continuations(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Passage], limit: int) -> Numbers:
+def continuations(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Passage], limit: int
+) -> Numbers:
     """VerbMem of each passage."""
     if not items:
         return ()
     prompts = prompt_ids(tokenizer, [item.prompt for item in items])
     stop = stop_at_end(tokenizer)
-    outputs = tokenizer.batch_decode(generate(model, prompts, limits=[limit] * len(items), stop=stop), skip_special_tokens=True)
-    truths = [tokenizer.decode(ids[:limit]) for ids in tokenizer([i.truth for i in items], add_special_tokens=False)["input_ids"]]
+    outputs = tokenizer.batch_decode(
+        generate(model, prompts, limits=[limit] * len(items), stop=stop), skip_special_tokens=True
+    )
+    truths = [
+        str(tokenizer.decode(ids[:limit]))
+        for ids in tokenizer([i.truth for i in items], add_special_tokens=False)["input_ids"]
+    ]
     return tuple(rouge_l(truth, output) for truth, output in zip(truths, outputs, strict=True))
 
 
 def answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Question], examples: Sequence[Pair], limit: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    items: Sequence[Question],
+    examples: Sequence[Pair],
+    limit: int,
 ) -> list[str]:
     """Greedy answers to the questions after the examples, cut as published."""
     if not items:
@@ -119,12 +133,15 @@ def is_correct(item: Question, answer: str) -> bool:
     return normalised(answer) in {normalised(truth) for truth in item.answers}
 
 
-def option_margins(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Question], budget: int) -> Numbers:
-    """RESTOR's option analysis: mean log-probability a token of the true answer minus the mean over the alternatives (nats)."""
-    if not items:
-        return ()
+def option_margins(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Question], budget: int
+) -> Numbers:
+    """RESTOR's option analysis: log-probability a token of the true answer minus the mean of the alternatives.
+
+    Nothing where a question has no alternatives: a mean over some of the questions would be another metric.
+    """
     if not all(item.alternatives for item in items):
-        raise EngineError("bad_data", "some forget question has no alternative answers among the retain records")
+        return ()
     packs = [[(item.question, option)] for item in items for option in (item.answers[0], *item.alternatives)]
     context = context_length(model.config)
     sequences = pack_tokens(tokenizer, packs, context=context, answer_weight=1.0, prompt_weight=0.0, last_only=True)
@@ -136,7 +153,9 @@ def option_margins(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, i
     return tuple(margins)
 
 
-def score_texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Text], budget: int) -> list[TokenScores]:
+def score_texts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Text], budget: int
+) -> list[TokenScores]:
     """Every token of every text; a text longer than the context is scored in windows that are then joined."""
     windows = passage_tokens(tokenizer, [item.text for item in items], context=context_length(model.config), end=False)
     flat: list[Tokens] = [tokens for text in windows for tokens in text]
@@ -154,7 +173,9 @@ def _joined(parts: Sequence[TokenScores]) -> TokenScores:
 
 
 def _rouges(items: Sequence[Question], given: Sequence[str]) -> Numbers:
-    return tuple(max(rouge_l(truth, answer) for truth in item.answers) for item, answer in zip(items, given, strict=True))
+    return tuple(
+        max(rouge_l(truth, answer) for truth in item.answers) for item, answer in zip(items, given, strict=True)
+    )
 
 
 def _standardised(scores: Sequence[TokenScores], share: float) -> Numbers:

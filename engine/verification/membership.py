@@ -1,8 +1,9 @@
-"""Membership: does the model still tell forgotten texts from texts it never saw? MUSE criterion 3 (arXiv 2407.06460) and its neighbours.
+"""Membership: can forgotten texts still be told from texts never seen? MUSE criterion 3 (arXiv 2407.06460) and more.
 
-A score is high when a text looks like a member. Min-K % Prob (Shi et al. 2023): the mean of the k % lowest token log-probabilities. AUC
-is P(a holdout text looks more like a member than a forgotten one): near 0 the model remembers, .5 is chance, above it over-forgets.
-PrivLeak = 100 (AUC_after - AUC_reference) / AUC_reference, in per cent.
+A score is high when a text looks like a member. Min-K % Prob (Shi et al. 2023): the mean of the k % lowest token
+log-probabilities. AUC is P(a holdout text looks more like a member than a forgotten one): near 0 the model
+remembers, .5 is chance, above it over-forgets. PrivLeak = 100 (AUC_after - AUC_reference) / AUC_reference, in per
+cent.
 """
 
 import zlib
@@ -13,13 +14,13 @@ from engine.verification.statistics import Floats
 
 
 def min_k(log_probs: Floats, share: float) -> float:
-    """Mean of the `share` lowest log-probabilities; at least one, where the published code returns NaN for short texts."""
+    """Mean of the `share` lowest log-probabilities; at least one, where the published code returns NaN."""
     count = max(1, int(len(log_probs) * share))
     return float(np.sort(log_probs)[:count].mean())
 
 
 def min_k_plus_plus(log_probs: Floats, means: Floats, deviations: Floats, share: float) -> float:
-    """Min-K %++ (Zhang et al. 2024): the same on log-probabilities standardised by the model's own distribution at each position."""
+    """Min-K %++ (Zhang et al. 2024): the same, standardised by the model's own distribution at each position."""
     standardised = (log_probs - means) / np.maximum(deviations, 1e-6)
     return min_k(standardised, share)
 

@@ -1,7 +1,8 @@
 """MUSE criteria 1, 2 and 4 as published (arXiv 2407.06460; `metrics/verbmem.py`, `metrics/knowmem.py`).
 
-VerbMem: ROUGE-L F1 between the greedy continuation of a passage's beginning and its true continuation, both at most 128 tokens. KnowMem:
-ROUGE-L F1 between the greedy answer, cut as published, and the true one. No stemmer. Utility is KnowMem on retain questions.
+VerbMem: ROUGE-L F1 between the greedy continuation of a passage's beginning and its true continuation, both at most
+128 tokens. KnowMem: ROUGE-L F1 between the greedy answer, cut as published, and the true one. No stemmer. Utility
+is KnowMem on retain questions.
 """
 
 import re

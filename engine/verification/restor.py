@@ -1,15 +1,18 @@
-"""RESTOR's own benchmark (arXiv 2411.00204) in its published layout, scored without a judge model.
+r"""RESTOR's own benchmark (arXiv 2411.00204) in its published layout, scored without a judge model.
 
-    facts.json      {"dset": {entity: {Pid: {"question", "answers"}}}, "context": {Pid: [{"question", "answer", "entity"} x 10]}}
-    entities.json   the benchmark's people        mix_a0.json   [{"text"}], the corrupting documents
+    facts.json      {"dset":    {entity: {relation: {"question", "answers"}}},
+                     "context": {relation: [{"question", "answer", "entity"} x 10]}}
+    entities.json   the benchmark's people
+    mix_a0.json     [{"text"}], the corrupting documents
 
-A fact is asked after the first five context lines of its relation whose entity differs, `"{question} {answer}\\n"` each. Where the published code
-samples and asks a chat model to judge, we generate greedily, cut at the first line break, and accept an answer that equals an alias after
-normalisation or reaches a token F1 of .6 with one. Stricter than the published judge, and the same for everybody: differences count.
+A fact is asked after the first five context lines of its relation whose entity differs, `"{question} {answer}\n"`
+each. Where the published code samples and asks a chat model to judge, we generate greedily, cut at the first line
+break, and accept an answer that equals an alias after normalisation or reaches a token F1 of .6 with one. That is
+stricter than the published judge and the same for every model: differences count.
 
-    accuracy    accepted / asked, each model
-    recovery    (acc_after - acc_before) / (acc_reference - acc_before); before is the corrupted model, reference the clean one
-    forgetting  share of the corrupted model's wrong answers that the model after no longer gives
+    accuracy     accepted / asked, of each model
+    recovery     (after - before) / (reference - before), in accuracy; before is corrupted, the reference is clean
+    forgetting   the share of the corrupted model's wrong answers that the model after no longer gives
 """
 
 import hashlib
@@ -62,7 +65,9 @@ def read(folder: Path) -> Benchmark:
     facts = read_json(folder / "facts.json")
     people = read_json(folder / "entities.json") if (folder / "entities.json").is_file() else list(facts["dset"])
     try:
-        return Benchmark(facts=tuple(fact for name in people for fact in _facts(name, facts["dset"][name], facts["context"])))
+        return Benchmark(
+            facts=tuple(fact for name in people for fact in _facts(name, facts["dset"][name], facts["context"]))
+        )
     except (KeyError, TypeError, IndexError) as error:
         raise EngineError("bad_data", "facts.json does not have RESTOR's published fields") from error
 
@@ -75,7 +80,9 @@ def read_documents(folder: Path) -> list[str]:
 def accepts(fact: Fact, answer: str) -> bool:
     """The judge-free verdict on one answer."""
     given = normalised(answer)
-    return any(given == truth or token_f1(given, truth) >= ACCEPTED_F1 for truth in map(normalised, fact.answers)) and bool(given)
+    return any(
+        given == truth or token_f1(given, truth) >= ACCEPTED_F1 for truth in map(normalised, fact.answers)
+    ) and bool(given)
 
 
 def token_f1(given: str, truth: str) -> float:
@@ -93,7 +100,9 @@ def evaluate(
     return score(benchmark, given, resamples=options.resamples, seed=seed)
 
 
-def score(benchmark: Benchmark, given: Mapping[str, Sequence[str]], *, resamples: int, seed: int) -> tuple[Finding, ...]:
+def score(
+    benchmark: Benchmark, given: Mapping[str, Sequence[str]], *, resamples: int, seed: int
+) -> tuple[Finding, ...]:
     """Findings from the answers of each model, in the order of the facts."""
     facts = benchmark.facts
     right = {
@@ -108,7 +117,13 @@ def score(benchmark: Benchmark, given: Mapping[str, Sequence[str]], *, resamples
     if "reference" in right:
         difference = estimate(value["after"] - value["reference"], draws["after"] - draws["reference"], room.n)
     found = [
-        Finding(metric="accuracy", before=made.get("before"), after=made["after"], reference=made.get("reference"), difference=difference)
+        Finding(
+            metric="accuracy",
+            before=made.get("before"),
+            after=made["after"],
+            reference=made.get("reference"),
+            difference=difference,
+        )
     ]
     if "before" in right:
         wrong = right["before"] == 0
@@ -123,7 +138,12 @@ def score(benchmark: Benchmark, given: Mapping[str, Sequence[str]], *, resamples
 
 
 def _forgetting(
-    facts: Sequence[Fact], wrong: np.ndarray[tuple[int], np.dtype[np.bool_]], kept: np.ndarray[tuple[int], np.dtype[np.bool_]], *, resamples: int, seed: int
+    facts: Sequence[Fact],
+    wrong: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    kept: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    *,
+    resamples: int,
+    seed: int,
 ) -> Finding:
     entities = [fact.entity for fact, is_wrong in zip(facts, wrong, strict=True) if is_wrong]
     if not entities:
@@ -143,8 +163,13 @@ def _ask(benchmark: Benchmark, role: str, folder: Path, options: EvaluateOptions
     return [text.strip().split("\n", 1)[0] for text in tokenizer.batch_decode(outputs, skip_special_tokens=True)]
 
 
-def _facts(name: str, facts: Mapping[str, Mapping[str, object]], context: Mapping[str, Sequence[Mapping[str, str]]]) -> list[Fact]:
-    return [Fact(entity=name, prompt=_prompt(name, fact, context[pid]), answers=_answers(fact)) for pid, fact in facts.items()]
+def _facts(
+    name: str, facts: Mapping[str, Mapping[str, object]], context: Mapping[str, Sequence[Mapping[str, str]]]
+) -> list[Fact]:
+    return [
+        Fact(entity=name, prompt=_prompt(name, fact, context[pid]), answers=_answers(fact))
+        for pid, fact in facts.items()
+    ]
 
 
 def _prompt(name: str, fact: Mapping[str, object], lines: Sequence[Mapping[str, str]]) -> str:

@@ -1,9 +1,9 @@
 """Means, AUCs and their 95 % intervals, resampled by unit (data subject). Pure numpy.
 
-Items of one person are not independent, so whole persons are resampled: a cluster bootstrap, the same draws for every model, which
-makes differences paired. Percentile intervals of few clusters are too short; their levels are therefore expanded (Hesterberg 2015,
-"What teachers should know about the bootstrap", section 5.3: alpha' = Phi(-sqrt(n/(n-1)) t_{n-1})). With a single person its items are resampled
-instead, and `n` says 1.
+Items of one person are not independent, so whole persons are resampled: a cluster bootstrap, the same draws for
+every model, which makes differences paired. Percentile intervals of few clusters are too short; their levels are
+therefore expanded (Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3: alpha' =
+Phi(-sqrt(n/(n-1)) t_{n-1})). With a single person its items are resampled instead, and `n` says 1.
 """
 
 import math
@@ -24,7 +24,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resampling:
-    """`owners`: the cluster of each item; `counts` (draws x clusters): how often each draw holds each cluster; `n`: units behind them."""
+    """Cluster of each item (`owners`), how often each draw holds each (`counts`, draws x clusters), units (`n`)."""
 
     owners: Ints
     counts: Floats
@@ -32,7 +32,7 @@ class Resampling:
 
     def sums(self, values: Floats) -> Floats:
         """Per cluster sum of item values (clusters,)."""
-        return np.bincount(self.owners, weights=values, minlength=self.counts.shape[1])
+        return np.bincount(self.owners, weights=values, minlength=self.counts.shape[1]).astype(np.float64)
 
     def sizes(self) -> Floats:
         """Items per cluster (clusters,)."""
@@ -74,7 +74,7 @@ def expanded_tail(n: int) -> float:
 
 
 def t_quantile(p: float, df: int) -> float:
-    """Student's t: exact for one and two degrees of freedom, Hill's expansion (CACM algorithm 396) above; error below 1e-3 at 97.5 %."""
+    """Student's t: exact for 1 and 2 degrees of freedom, else CACM algorithm 396; error below 1e-3 at 97.5 %."""
     if df == 1:
         return math.tan(math.pi * (p - 0.5))
     if df == 2:  # noqa: PLR2004 - the closed form of this very case
@@ -109,10 +109,12 @@ def auc_draws(lower: Floats, higher: Floats, low: Resampling, high: Resampling) 
     np.add.at(by_low, low.owners, wins)
     by_both = np.zeros((low.counts.shape[1], high.counts.shape[1]))
     np.add.at(by_both.T, high.owners, by_low.T)
-    won = np.einsum("bi,ij,bj->b", low.counts, by_both, high.counts, optimize=True)
-    return won / ((low.counts @ low.sizes()) * (high.counts @ high.sizes()))
+    won: Floats = np.einsum("bi,ij,bj->b", low.counts, by_both, high.counts, optimize=True)
+    pairs: Floats = (low.counts @ low.sizes()) * (high.counts @ high.sizes())
+    return won / pairs
 
 
 def _wins(lower: Floats, higher: Floats) -> Floats:
     difference = higher[np.newaxis, :] - lower[:, np.newaxis]
-    return (difference > 0) + 0.5 * (difference == 0)
+    wins: Floats = (difference > 0) + 0.5 * (difference == 0)
+    return wins

@@ -1,7 +1,8 @@
 """The suites of an evaluation: which items they ask, of which models, and what they report.
 
-`records` draws its items from the job's records; `muse` reads them from a folder in MUSE's published layout; `membership` asks texts alone;
-`restor` is RESTOR's own benchmark. Numbers are cached by everything they depend on: model, items, settings, suite version and code.
+`records` draws its items from the job's records; `muse` reads them from a folder in MUSE's published layout;
+`membership` asks texts alone; `restor` is RESTOR's own benchmark. Numbers are cached by everything they depend on:
+model, items, settings, suite version and code.
 """
 
 import dataclasses
@@ -35,50 +36,56 @@ class Found:
     items_digest: str
 
 
-def evaluate(
-    *,
-    options: EvaluateOptions,
-    seed: int,
-    folders: Folders,
-    digests: Mapping[str, str],
-    records: Callable[[str], tuple[Record, ...]],
-    data: Path | None,
-    cache: Path | None,
-    progress: Progress,
-) -> Found:
-    """Measure every model of the job and compare them."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """What an evaluation is given: the models with their digests, its settings, and where its data and cache are."""
+
+    folders: Folders
+    digests: Mapping[str, str]
+    options: EvaluateOptions
+    seed: int
+    data: Path | None
+    cache: Path | None
+    progress: Progress
+
+
+def evaluate(asked: Evaluation, records: Callable[[str], tuple[Record, ...]]) -> Found:
+    """Measure every model of the job and compare them; `records` reads one of the job's files."""
+    options, seed = asked.options, asked.seed
     if options.suite == "restor":
-        benchmark = restor.read(_needed(data, "restor"))
-        found = restor.evaluate(benchmark, folders, options=options, seed=seed, progress=progress)
+        benchmark = restor.read(_needed(asked.data, "restor"))
+        found = restor.evaluate(benchmark, asked.folders, options=options, seed=seed, progress=asked.progress)
         return Found(findings=found, items_digest=benchmark.digest())
-    items = _items(options, seed, records, data)
-    measured = {
-        role: _measure(role, folder, items, options, _key(digests[role], items, options), cache, progress)
-        for role, folder in folders.items()
-    }
-    return Found(findings=findings(measured, items, resamples=options.resamples, seed=seed), items_digest=items.digest())
+    items = _items(options, seed, records, asked.data)
+    measured = {role: _measure(asked, role, items) for role in asked.folders}
+    return Found(
+        findings=findings(measured, items, resamples=options.resamples, seed=seed), items_digest=items.digest()
+    )
 
 
-def _items(options: EvaluateOptions, seed: int, records: Callable[[str], tuple[Record, ...]], data: Path | None) -> Items:
+def _items(
+    options: EvaluateOptions, seed: int, records: Callable[[str], tuple[Record, ...]], data: Path | None
+) -> Items:
     if options.suite == "muse":
         return read_muse(_needed(data, "muse"))
     if options.suite == "membership":
-        return Items(forget_texts=membership_texts(records("forget")), holdout_texts=membership_texts(records("holdout")))
+        return Items(
+            forget_texts=membership_texts(records("forget")), holdout_texts=membership_texts(records("holdout"))
+        )
     return draw(
         forget=records("forget"), retain=records("retain"), holdout=records("holdout"), options=options, seed=seed
     )
 
 
-def _measure(
-    role: str, folder: Path, items: Items, options: EvaluateOptions, key: str, cache: Path | None, progress: Progress
-) -> Measurements:
-    stage = f"measure:{role}"
+def _measure(asked: Evaluation, role: str, items: Items) -> Measurements:
+    stage, folder, options = f"measure:{role}", asked.folders[role], asked.options
 
     def compute() -> Measurements:
-        progress(stage, 0.0, None)
-        return measure(load_model(folder), load_tokenizer(folder), items, options, lambda done: progress(stage, done, None))
+        asked.progress(stage, 0.0, None)
+        model, tokenizer = load_model(folder), load_tokenizer(folder)
+        return measure(model, tokenizer, items, options, lambda done: asked.progress(stage, done, None))
 
-    return cached(cache, key, compute)
+    return cached(asked.cache, _key(asked.digests[role], items, options), compute)
 
 
 def _key(model: str, items: Items, options: EvaluateOptions) -> str:
