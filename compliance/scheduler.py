@@ -138,6 +138,8 @@ def _send_again(services: Services, *, app: Celery) -> None:
         lost = ledger.lost_runs(now=now, queued_before=stale)
     for run_id in lost:
         enqueue(app, run_id)
+        with services.transaction() as ledger:
+            ledger.woken(run_id, now=now)
 
 
 def _match_again(services: Services) -> None:

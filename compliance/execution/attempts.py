@@ -56,6 +56,10 @@ class Attempt:
         except EngineFailedError as error:
             return self._fail(error, time.monotonic() - started)
         digest, files = self._desk.store.adopt(unlearned.path)
+        if digest == self._rung.batch.plan["beforeDigest"]:
+            # Published or discarded, the version in use would be sealed or deleted with it.
+            unchanged = EngineFailedError("the method left the weights exactly as they were", code="unchanged")
+            return self._fail(unchanged, time.monotonic() - started)
         seed, origin = self._fix(digest)
         evidence = self._measure(process, digest, reference(), seed)
         record = self._record(unlearned, digest, files, evidence, seed, origin)

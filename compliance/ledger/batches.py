@@ -81,7 +81,9 @@ class Batches(Requests):
         self._session.flush()
         self._session.add(tables.BatchKey(batch_id=batch_id, wrapped=wrapped))
         self._session.add(
-            tables.Run(id=run_id, batch_id=batch_id, state=RunState.QUEUED, epoch=0, progress={}, queued_at=now)
+            tables.Run(
+                id=run_id, batch_id=batch_id, state=RunState.QUEUED, epoch=0, progress={}, queued_at=now, woken_at=now
+            )
         )
         for view in items:
             item = self._get(tables.Item, view.id, "item")
@@ -179,9 +181,13 @@ class Batches(Requests):
     def lost_runs(self, *, now: datetime, queued_before: datetime) -> list[str]:
         """Runs to enqueue again: lease run out, or queued long ago and never claimed."""
         run = tables.Run
-        expired = (run.state == RunState.CLAIMED) & (run.leased_until < now)
-        forgotten = (run.state == RunState.QUEUED) & (run.queued_at < queued_before)
+        expired = (run.state == RunState.CLAIMED) & (run.leased_until < now) & (run.woken_at < queued_before)
+        forgotten = (run.state == RunState.QUEUED) & (run.woken_at < queued_before)
         return list(self._session.scalars(select(run.id).where(expired | forgotten).order_by(run.queued_at)))
+
+    def woken(self, run_id: str, *, now: datetime) -> None:
+        """A worker was sent for; the next message waits as long again, or a busy worker would drown in them."""
+        self._get(tables.Run, run_id, "run").woken_at = now
 
     def run_epoch(self, run_id: str) -> int:
         """How often the run has been claimed."""

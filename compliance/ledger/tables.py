@@ -314,6 +314,7 @@ class Run(Table):
     leased_until: Mapped[datetime | None]
     progress: Mapped[dict[str, Any]]
     queued_at: Mapped[datetime]
+    woken_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
 
 
