@@ -112,22 +112,22 @@ class DeskPages:
     def requests(self, request: Request) -> Response:
         """Open requests, the most urgent first, or the ended ones, the latest first."""
         ended, now = "ended" in request.query_params, self.desk.clock()
-        states = [state for state in RequestState if (state in FINAL) == ended]
         with self.desk.read() as ledger:
-            views = [view for state in states for view in _all(ledger, state)]
-        rows = [self._row(view, now) for view in views]
-        if ended:
-            rows.sort(key=lambda row: row.closed_on, reverse=True)
-        else:
-            rows.sort(key=lambda row: (row.progress.alarm_by, row.view.received_at))
+            views = {state: _all(ledger, state) for state in RequestState}
+        rows = [self._row(view, now) for state in RequestState for view in views[state]]
+        open_rows = [row for row in rows if row.view.state not in FINAL]
+        open_rows.sort(key=lambda row: (row.progress.alarm_by, row.view.received_at))
+        ended_rows = [row for row in rows if row.view.state in FINAL]
+        ended_rows.sort(key=lambda row: row.closed_on, reverse=True)
         return self._page(
             request,
             "desk_requests.html",
-            rows=rows[:_SHOWN],
+            rows=(ended_rows if ended else open_rows)[:_SHOWN],
             ended=ended,
-            overdue=sum(row.urgency == "late" for row in rows),
-            soon=sum(row.urgency == "soon" for row in rows),
-            waiting=sum(row.view.state in _DECIDE for row in rows),
+            open=len(open_rows),
+            overdue=sum(row.urgency == "late" for row in open_rows),
+            soon=sum(row.urgency == "soon" for row in open_rows),
+            waiting=sum(row.view.state in _DECIDE for row in open_rows),
         )
 
     def request(self, request: Request) -> Response:

@@ -194,3 +194,14 @@ def test_an_erased_person_is_gone_from_the_desk(services: Services, operator: Te
     page = submit(operator, f"{path}/identity", {}, page=path).text
 
     assert "the key of this request has been destroyed" in page
+
+
+def test_the_tiles_count_open_requests_on_both_lists(services: Services, operator: TestClient) -> None:
+    """An ended request is in no tile, whichever list is looked at."""
+    file(services)
+    ended = file(services, regime="ccpa").request.id
+    with services.transaction() as ledger:
+        ledger.withdraw_request(request_id=ended, now=services.clock())
+
+    for path in ("/desk", "/desk?ended"):
+        assert "<b>1</b> open" in operator.get(path).text
