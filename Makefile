@@ -57,8 +57,9 @@ format: $(READY) ## let ruff format the code
 soak: $(READY) ## fuzzing and long runs, by hand
 	@HYPOTHESIS_PROFILE=soak $(PYTEST) -m "soak or hypothesis" --timeout 0 $(TESTS)
 
-bench: $(READY) ## start-up times, and the whole path on TOFU
+bench: $(READY) ## start-up times, the demo, and the whole path on TOFU
 	@$(BIN)/python benchmarks/startup.py
+	@$(BIN)/python benchmarks/demo.py
 	@$(BIN)/python benchmarks/tofu_path.py --data $(SHARED)/data/tofu
 
 clean: ## remove what can be made again; the work folder, which holds keys, stays
