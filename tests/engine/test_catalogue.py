@@ -1,0 +1,69 @@
+"""The catalogue: what each method may claim, and that looking it up costs no torch."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import catalogue
+from engine.catalogue import METHODS
+from engine.contract import Guarantee, Job, defaults
+from engine.errors import EngineError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_each_method_claims_what_the_design_allows() -> None:
+    """Retraining is exact, a DP base certifies, and gradient methods have evidence alone."""
+    assert {spec.name: spec.guarantee for spec in METHODS} == {
+        "retrain": Guarantee.EXACT,
+        "dp2": Guarantee.CERTIFIED,
+        "npo": Guarantee.EMPIRICAL,
+        "ga": Guarantee.EMPIRICAL,
+    }
+
+
+@pytest.mark.parametrize("spec", METHODS, ids=lambda spec: spec.name)
+def test_an_entry_can_be_kept(spec: catalogue.MethodSpec) -> None:
+    """The module has the function, the needs are fields of a job, and the options exist."""
+    assert callable(getattr(importlib.import_module(spec.module), spec.name))
+    assert set(spec.needs) <= set(Job.__dataclass_fields__)
+    assert defaults("unlearn", spec.name)
+    assert spec.tasks == ("language",)
+    assert "records" in spec.scopes
+    assert spec.source
+    assert catalogue.method(spec.name) is spec
+
+
+def test_exact_and_certified_methods_do_not_need_the_forget_set() -> None:
+    """What is claimed to be independent of the forget set is not given it."""
+    for spec in METHODS:
+        claims = spec.guarantee in {Guarantee.EXACT, Guarantee.CERTIFIED}
+        assert ("forget" in spec.needs) is not claims
+        assert ("base" in spec.needs) is claims
+
+
+def test_names_are_unique() -> None:
+    """No two entries share a name."""
+    assert len({spec.name for spec in METHODS}) == len(METHODS)
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
+    """The sentence names what there is."""
+    with pytest.raises(EngineError, match="there is no method 'whp'; methods are: retrain, dp2, npo, ga") as caught:
+        catalogue.method("whp")
+    assert caught.value.code == "bad_job"
+
+
+def test_the_vocabulary_needs_the_standard_library_only() -> None:
+    """The desk imports contract, catalogue, corpus and guarantees in a process that loads nothing else."""
+    modules = ("contract", "catalogue", "corpus", "guarantees.mechanism", "guarantees.learned")
+    code = (
+        f"import sys; {'; '.join(f'import engine.{name}' for name in modules)};"
+        "print(sorted({name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names) - set(old)))"
+    )
+    script = f"import sys; old = {{name.split('.')[0] for name in sys.modules}}; {code}"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['engine']"
