@@ -43,12 +43,10 @@ def main() -> int:
                 time.sleep(INTERVAL)
             seconds = time.monotonic() - begun
             result = json.loads(child.stdout.read() if child.stdout else "{}")
-    load = psutil.getloadavg()[0]
     rungs = [batch["predicate"]["method"]["rung"] for batch in result["batches"]]
     print(f"{seconds:.0f} s, peak {peak / MIB:.0f} MiB, batches published by {' and '.join(rungs)}, ok: {result['ok']}")
-    print(
-        f"{platform.machine()}, {psutil.cpu_count()} processors, load at the end {load:.1f}, Python {platform.python_version()}"
-    )
+    machine = f"{platform.machine()}, {psutil.cpu_count()} processors, Python {platform.python_version()}"
+    print(f"{machine}, load at the end {psutil.getloadavg()[0]:.1f}")
     return child.returncode
 
 
