@@ -9,7 +9,7 @@ import pytest
 
 from engine import catalogue
 from engine.catalogue import METHODS
-from engine.contract import Guarantee, Job, defaults
+from engine.contract import Guarantee, Job, MethodSpec, defaults
 from engine.errors import EngineError
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def test_each_method_claims_what_the_design_allows() -> None:
 
 
 @pytest.mark.parametrize("spec", METHODS, ids=lambda spec: spec.name)
-def test_an_entry_can_be_kept(spec: catalogue.MethodSpec) -> None:
+def test_an_entry_can_be_kept(spec: MethodSpec) -> None:
     """The module has the function, the needs are fields of a job, and the options exist."""
     assert callable(getattr(importlib.import_module(spec.module), spec.name))
     assert set(spec.needs) <= set(Job.__dataclass_fields__)
