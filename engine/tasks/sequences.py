@@ -144,10 +144,11 @@ def collate(sequences: Sequence[Tokens]) -> Batch:
     )
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], *, start: bool = True) -> list[list[int]]:
-    """Prompts for generation; trailing spaces are left to the model, which writes them as part of its first token."""
+def prompt_ids(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], *, room: int) -> list[list[int]]:
+    """Prompts for generation, the last `room` tokens of them; a trailing space is left to the model to write."""
     encoded = tokenizer([prompt.rstrip(" ") for prompt in prompts], add_special_tokens=False)["input_ids"]
-    return [[*(_start(tokenizer) if start else []), *ids] for ids in encoded]
+    start = _start(tokenizer)
+    return [[*start, *ids[-max(1, room - len(start)) :]] for ids in encoded]
 
 
 def context_length(model_config: object) -> int:
@@ -159,7 +160,7 @@ def _join(pack: Sequence[Pair]) -> tuple[str, list[tuple[int, int]]]:
     text, spans = "", []
     for question, answer in pack:
         text += ("\n\n" if text else "") + question_prompt(question)
-        spans.append((len(text), len(text) + len(answer)))
+        spans.append((len(text) - 1, len(text) + len(answer)))  # from the space on, which the model has to write
         text += answer
     return text, spans
 
@@ -171,10 +172,14 @@ def _inside(token: tuple[int, int], spans: Iterable[tuple[int, int]]) -> bool:
 def _close(
     tokenizer: PreTrainedTokenizerFast, ids: Sequence[int], weights: Sequence[float], end_weight: float, context: int
 ) -> Tokens:
+    """Between start and end token; what does not fit is cut in front, so that the last answer stays."""
     start, tail = _start(tokenizer), _special(tokenizer.eos_token_id)
-    all_ids = [*start, *ids, *tail][:context]
-    all_weights = [*(0.0 for _ in start), *weights, *(end_weight for _ in tail)][:context]
-    return Tokens(ids=tuple(all_ids), weights=tuple(all_weights))
+    room = context - len(start) - len(tail)
+    kept, kept_weights = ids[-room:], weights[-room:]
+    return Tokens(
+        ids=(*start, *kept, *tail),
+        weights=(*(0.0 for _ in start), *kept_weights, *(end_weight for _ in tail)),
+    )
 
 
 def _windows(start: list[int], ids: list[int], context: int) -> list[Tokens]:

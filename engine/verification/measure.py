@@ -100,7 +100,7 @@ def continuations(
     """VerbMem of each passage."""
     if not items:
         return ()
-    prompts = prompt_ids(tokenizer, [item.prompt for item in items])
+    prompts = prompt_ids(tokenizer, [item.prompt for item in items], room=context_length(model.config) - limit)
     stop = stop_at_end(tokenizer)
     outputs = tokenizer.batch_decode(
         generate(model, prompts, limits=[limit] * len(items), stop=stop), skip_special_tokens=True
@@ -122,7 +122,8 @@ def answers(
     """Greedy answers to the questions after the examples, cut as published."""
     if not items:
         return []
-    prompts = prompt_ids(tokenizer, [few_shot_prompt(examples, item.question) for item in items])
+    asked = [few_shot_prompt(examples, item.question) for item in items]
+    prompts = prompt_ids(tokenizer, asked, room=context_length(model.config) - limit)
     stop = stop_at_blank_line(tokenizer)
     outputs = generate(model, prompts, limits=[limit] * len(items), stop=stop)
     return [cut_answer(text) for text in tokenizer.batch_decode(outputs, skip_special_tokens=True)]

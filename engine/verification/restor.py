@@ -30,7 +30,7 @@ from engine.errors import EngineError
 from engine.options import EvaluateOptions
 from engine.seeds import derive
 from engine.tasks.generation import generate, stop_at_line
-from engine.tasks.sequences import prompt_ids
+from engine.tasks.sequences import context_length, prompt_ids
 from engine.training import Progress
 from engine.verification.layouts import read_json
 from engine.verification.muse import normalised
@@ -157,7 +157,8 @@ def _ask(benchmark: Benchmark, role: str, folder: Path, options: EvaluateOptions
     stage = f"measure:{role}"
     progress(stage, 0.0, None)
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    prompts = prompt_ids(tokenizer, [fact.prompt for fact in benchmark.facts])
+    room = context_length(model.config) - options.answer_tokens
+    prompts = prompt_ids(tokenizer, [fact.prompt for fact in benchmark.facts], room=room)
     outputs = generate(model, prompts, limits=[options.answer_tokens] * len(prompts), stop=stop_at_line(tokenizer))
     progress(stage, 1.0, 0.0)
     return [text.strip().split("\n", 1)[0] for text in tokenizer.batch_decode(outputs, skip_special_tokens=True)]

@@ -1,0 +1,75 @@
+"""Batched greedy generation against one token at a time."""
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from engine.tasks.generation import Stop, generate, stop_at_blank_line, stop_at_end, stop_at_line
+from tests.engine import tiny
+
+PREFIX = [1, 40, 41, 42, 43, 44]
+PROMPTS = [[*PREFIX, 50], [*PREFIX, 60, 61, 62, 63], [*PREFIX, 70, 71], [*PREFIX, 80, 81, 82, 83, 84, 85]]
+
+
+def never(size: int) -> Stop:
+    """A rule that stops nothing."""
+    none = torch.zeros(size, dtype=torch.bool)
+    return Stop(ends=none, closes=none, opens=none)
+
+
+def one_by_one(model: LlamaForCausalLM, prompt: list[int], limit: int, ends: set[int]) -> list[int]:
+    """Greedy generation that forwards everything again for every token."""
+    ids = list(prompt)
+    for _ in range(limit):
+        token = int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())
+        if token in ends:
+            break
+        ids.append(token)
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS, [prompt[3 + i :] for i, prompt in enumerate(PROMPTS)], PROMPTS[:1]])
+def test_batches_caches_and_shared_prefixes_change_no_token(prompts: list[list[int]]) -> None:
+    """With and without a common beginning, whatever the lengths."""
+    model = tiny.model(seed=3)
+    limits = [4, 9, 1, 6][: len(prompts)]
+    expected = [one_by_one(model, p, limit, set()) for p, limit in zip(prompts, limits, strict=True)]
+    assert generate(model, prompts, limits=limits, stop=never(model.config.vocab_size), rows=3) == expected
+
+
+def test_a_row_stops_by_token_id_and_the_others_go_on() -> None:
+    """The token that stops a row is not part of it."""
+    model = tiny.model(seed=3)
+    free = [one_by_one(model, prompt, 8, set()) for prompt in PROMPTS]
+    end = free[1][4]
+    stop = never(model.config.vocab_size)
+    stop.ends[end] = True
+    expected = [one_by_one(model, prompt, 8, {end}) for prompt in PROMPTS]
+    assert generate(model, PROMPTS, limits=[8] * 4, stop=stop) == expected
+
+
+def test_an_empty_line_stops_within_one_token_and_across_two() -> None:
+    """Where the published rule cuts an answer, generation ends; a single line break does not end it."""
+    tokenizer = tiny.tokenizer()
+    stop = stop_at_blank_line(tokenizer)
+    [line], [word] = tokenizer.encode("\n"), tokenizer.encode("a")
+    ids = torch.tensor([line, word])
+    assert stop.after(ids[[0]], ids[[0]]).all()
+    assert not stop.after(ids[[1]], ids[[0]]).any()
+    assert not stop.after(ids[[0]], ids[[1]]).any()
+
+
+def test_the_other_rules_stop_at_the_end_token_and_at_a_line_break() -> None:
+    """VerbMem runs to the end of the text, RESTOR's answers to the end of the line."""
+    tokenizer = tiny.tokenizer()
+    [line] = torch.tensor([tokenizer.encode("\n")])
+    end = torch.tensor([tokenizer.eos_token_id])
+    assert stop_at_end(tokenizer).after(line, end).all()
+    assert not stop_at_end(tokenizer).after(line, line).any()
+    assert stop_at_line(tokenizer).after(end, line).all()
+
+
+def test_nothing_asked_is_nothing_generated() -> None:
+    """An empty list of prompts is no error."""
+    model = tiny.model()
+    assert generate(model, [], limits=[], stop=never(model.config.vocab_size)) == []
