@@ -14,7 +14,7 @@ from engine.seeds import derive
 from engine.verification.items import Items
 from engine.verification.measure import Measurements
 from engine.verification.membership import privleak
-from engine.verification.statistics import LEVEL, Floats, Resampling, auc, auc_draws, estimate, resampling
+from engine.verification.statistics import EVERYTHING, LEVEL, Floats, Resampling, auc, auc_draws, estimate, resampling
 
 Models = Mapping[str, Measurements]
 
@@ -24,6 +24,7 @@ MEANS = (
     ("knowmem_r", "knowmem_r", "retain_questions"),
     ("accuracy_f", "correct_f", "forget_questions"),
 )
+FRACTION = (0.0, 1.0)  # the span of ROUGE, accuracy and AUC
 AUCS = (
     ("privleak_auc", "min_k"),
     ("auc_loss", "log_prob"),
@@ -71,7 +72,7 @@ class _Rooms:
 def _mean(metric: str, name: str, group: str, models: Models, rooms: _Rooms) -> Finding:
     room = rooms.of(group)
     samples = {role: _sample(np.asarray(getattr(m, name), dtype=np.float64), room) for role, m in models.items()}
-    return _finding(metric, samples, room.n)
+    return _finding(metric, samples, room.n, span=FRACTION)
 
 
 def _sample(values: Floats, room: Resampling) -> Sample:
@@ -85,7 +86,7 @@ def _forget_loss(models: Models, rooms: _Rooms) -> Finding:
 
 
 def _auc(metric: str, name: str, models: Models, rooms: _Rooms) -> Finding:
-    return _finding(metric, _auc_samples(name, models, rooms), rooms.of("forget_texts").n)
+    return _finding(metric, _auc_samples(name, models, rooms), rooms.of("forget_texts").n, span=FRACTION)
 
 
 def _auc_samples(name: str, models: Models, rooms: _Rooms) -> dict[str, Sample]:
@@ -137,12 +138,13 @@ def _keeps_its_sign(value: float, draws: Floats) -> bool:
     return value != 0 and float((np.sign(draws) == np.sign(value)).mean()) >= LEVEL
 
 
-def _finding(metric: str, samples: Mapping[str, Sample], n: int) -> Finding:
-    made = {role: estimate(sample.value, sample.draws, n) for role, sample in samples.items()}
+def _finding(metric: str, samples: Mapping[str, Sample], n: int, *, span: tuple[float, float] = EVERYTHING) -> Finding:
+    made = {role: estimate(sample.value, sample.draws, n, span=span) for role, sample in samples.items()}
     difference = None
     if "after" in samples and "reference" in samples:
         after, reference = samples["after"], samples["reference"]
-        difference = estimate(after.value - reference.value, after.draws - reference.draws, n)
+        draws, width = after.draws - reference.draws, span[1] - span[0]
+        difference = estimate(after.value - reference.value, draws, n, span=(-width, width))
     return Finding(
         metric=metric,
         before=made.get("before"),

@@ -139,7 +139,7 @@ def test_what_is_not_finite_is_no_estimate() -> None:
 
 def test_the_interval_holds_its_value() -> None:
     """A value outside its own draws stretches the interval instead of standing beside it."""
-    found = estimate(2.0, np.zeros(100), 5)
+    found = estimate(2.0, np.zeros(100), 10)
     assert found is not None
     assert found.ci95 == (0.0, 2.0)
 
