@@ -25,6 +25,7 @@ SEQUENCES = (
 BETA = 0.3
 
 
+@torch.no_grad()
 def log_probs(model: PreTrainedModel, tokens: Tokens) -> Tensor:
     """Log-probabilities (tokens - 1 x vocabulary) of one sequence by the model's own forward, in float64."""
     ids = torch.tensor([tokens.ids])
