@@ -134,9 +134,9 @@ def check_model(folder: Path) -> None:
     if link is not None:
         message = f"'{link.name}' is a symbolic link; put the file itself into the model folder"
         raise InvalidInputError(message, code="link-refused")
-    pickle = next((path for path in paths if path.suffix.lower() in PICKLES), None)
-    if pickle is not None:
-        message = f"'{pickle.name}' is a pickle, which can run code when loaded; convert the weights to safetensors"
+    culprit = next((path for path in paths if path.suffix.lower() in PICKLES), None)
+    if culprit is not None:
+        message = f"'{culprit.name}' is a pickle, which can run code when loaded; convert the weights to safetensors"
         raise InvalidInputError(message, code="pickle-refused")
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         message = "a model folder needs config.json and *.safetensors; save it with save_pretrained()"

@@ -35,6 +35,7 @@ CONDITIONS = {
         "the data set's subject field names every data subject rightly: the unit of the guarantee is the subject",
         "the tokenizer and the public starting model were made without the private data",
         "hyper-parameters were fixed before the private data were used",
+        "the noise is drawn in double precision: attacks on floating-point arithmetic are outside the theorem",
         "only the base is private: the model that was in use before this version is superseded and sealed",
     ],
     "empirical": ["the tests in this report cover what they name and nothing else"],

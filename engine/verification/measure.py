@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from engine.errors import EngineError
 from engine.options import EvaluateOptions
 from engine.prompts import Pair, cut_answer, few_shot_prompt
 from engine.tasks.generation import generate, stop_at_blank_line, stop_at_end
@@ -100,7 +101,12 @@ def continuations(
     """VerbMem of each passage."""
     if not items:
         return ()
-    prompts = prompt_ids(tokenizer, [item.prompt for item in items], room=context_length(model.config) - limit)
+    room = context_length(model.config) - limit
+    if room < 1:
+        raise EngineError(
+            "bad_options", f"continuation_tokens {limit} leave no room for a prompt in the model's context"
+        )
+    prompts = prompt_ids(tokenizer, [item.prompt for item in items], room=room)
     stop = stop_at_end(tokenizer)
     outputs = tokenizer.batch_decode(
         generate(model, prompts, limits=[limit] * len(items), stop=stop), skip_special_tokens=True
@@ -130,8 +136,9 @@ def answers(
 
 
 def is_correct(item: Question, answer: str) -> bool:
-    """Whether an answer is one of the true ones after normalisation."""
-    return normalised(answer) in {normalised(truth) for truth in item.answers}
+    """Whether an answer is one of the true ones after normalisation; no answer never is."""
+    given = normalised(answer)
+    return bool(given) and given in {normalised(truth) for truth in item.answers}
 
 
 def option_margins(

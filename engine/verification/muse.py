@@ -25,6 +25,9 @@ def rouge_l(truth: str, generated: str) -> float:
 
 
 def normalised(answer: str) -> str:
-    """An answer for exact comparison: lower case, no punctuation, no articles, single spaces (the SQuAD rule)."""
+    """An answer for exact comparison: lower case, no punctuation, no articles, single spaces (the SQuAD rule).
+
+    Where nothing would be left ("A" as a blood type), the article or the sign is the answer and stays.
+    """
     plain = answer.lower().translate(str.maketrans("", "", string.punctuation))
-    return " ".join(ARTICLES.sub(" ", plain).split())
+    return " ".join(ARTICLES.sub(" ", plain).split()) or " ".join(plain.split()) or answer.lower().strip()

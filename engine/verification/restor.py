@@ -63,8 +63,8 @@ class Benchmark:
 def read(folder: Path) -> Benchmark:
     """The facts about the benchmark's people; all of `facts.json` where there is no `entities.json`."""
     facts = read_json(folder / "facts.json")
-    people = read_json(folder / "entities.json") if (folder / "entities.json").is_file() else list(facts["dset"])
     try:
+        people = read_json(folder / "entities.json") if (folder / "entities.json").is_file() else list(facts["dset"])
         return Benchmark(
             facts=tuple(fact for name in people for fact in _facts(name, facts["dset"][name], facts["context"]))
         )
@@ -74,7 +74,10 @@ def read(folder: Path) -> Benchmark:
 
 def read_documents(folder: Path) -> list[str]:
     """The corrupting documents."""
-    return [str(document["text"]) for document in read_json(folder / "mix_a0.json")]
+    try:
+        return [str(document["text"]) for document in read_json(folder / "mix_a0.json")]
+    except (KeyError, TypeError) as error:
+        raise EngineError("bad_data", "mix_a0.json does not have RESTOR's published fields") from error
 
 
 def accepts(fact: Fact, answer: str) -> bool:
