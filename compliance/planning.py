@@ -45,6 +45,16 @@ class Split:
         """How many data subjects the forget set belongs to."""
         return len({record.unit for record in self.forget})
 
+    @property
+    def charge(self) -> int:
+        """What the deletion costs a DP base, in its units, under "add or remove one unit".
+
+        A subject who leaves whole is one unit removed. One who leaves in part (a text about somebody else that named
+        the person) is a unit removed and another added: two.
+        """
+        staying = {record.unit for record in self.retain}
+        return sum(2 if unit in staying else 1 for unit in {record.unit for record in self.forget})
+
 
 def plan_batch(
     ledger: Ledger, store: Store, *, model: ModelView, ids: Callable[[], str], now: datetime
@@ -141,6 +151,7 @@ def _plan(
         "modelId": model.id,
         "requests": requests,
         "subjects": parts.units,
+        "units": parts.charge,
         "records": len(parts.forget),
         "forgetDigest": digest(parts.forget),
         "retainDigest": digest(parts.retain),
@@ -150,7 +161,7 @@ def _plan(
         "policy": policy.to_json(),
         "policyDigest": policy.digest,
         "rungs": [
-            {"rung": rung, "refused": refusal(rung, policy=policy, base=base, units=parts.units)}
+            {"rung": rung, "refused": refusal(rung, policy=policy, base=base, units=parts.units, charge=parts.charge)}
             for rung in policy.ladder
         ],
         "suite": "records",
@@ -158,10 +169,10 @@ def _plan(
     }
 
 
-def refusal(rung: str, *, policy: Policy, base: BaseView | None, units: int) -> str | None:
-    """Why a rung cannot be tried for this batch, or None."""
+def refusal(rung: str, *, policy: Policy, base: BaseView | None, units: int, charge: int) -> str | None:
+    """Why a rung cannot be tried for a batch of `units` subjects that costs a DP base `charge` units, or None."""
     if rung == "dp2":
-        return _refuse_dp2(policy, base, units)
+        return _refuse_dp2(policy, base, charge)
     if catalogue.method(rung).guarantee is Guarantee.EMPIRICAL:
         for gate in policy.gates:
             if units < gate.minimum_n:

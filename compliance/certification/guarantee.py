@@ -73,7 +73,7 @@ def guarantee_of(
     refused, certificate = None, None
     if attempt.rung == "dp2" and base is not None:
         if name == "certified":
-            certificate = _certificate(policy, base, units=batch.plan["subjects"])
+            certificate = _certificate(policy, base, units=batch.plan["units"])
         else:
             refused = not_learned(base.learned)
     return {

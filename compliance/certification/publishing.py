@@ -139,6 +139,6 @@ def _spend(desk: Desk, ledger: Ledger, batch: BatchView, policy: Policy) -> None
     base = ledger.base(batch.model_id)
     if base is None:
         return
-    base = ledger.spend_budget(base_id=base.id, units=batch.plan["subjects"], batch_id=batch.id, now=desk.clock())
+    base = ledger.spend_budget(base_id=base.id, units=batch.plan["units"], batch_id=batch.id, now=desk.clock())
     if epsilon(base.accountant, delta=policy.delta, group=base.units_deleted) > policy.epsilon_limit:
         ledger.mark_spent(base_id=base.id, batch_id=batch.id, now=desk.clock())

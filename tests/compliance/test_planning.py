@@ -12,9 +12,9 @@ from compliance import policy as policies
 from compliance.errors import NotFoundError
 from compliance.ledger.lifecycle import ItemState, RequestState
 from compliance.ledger.views import BaseView, BatchView
-from compliance.planning import digest_of, group_bound, refusal, split, split_by_subjects
+from compliance.planning import Split, digest_of, group_bound, refusal, split, split_by_subjects
 from compliance.wiring import Services
-from engine.corpus import digest
+from engine.corpus import Record, digest
 from tests.compliance.builders import (
     POLICY,
     add_base,
@@ -285,7 +285,7 @@ def test_dp2_is_refused_for_what_would_void_its_certificate(
     base: BaseView | None, units: int, reason: str | None
 ) -> None:
     """No base, a spent one, a delta of one over the points, or a group bound above the limit: each has its sentence."""
-    why = refusal("dp2", policy=policies.parse(DP2), base=base, units=units)
+    why = refusal("dp2", policy=policies.parse(DP2), base=base, units=units, charge=units)
 
     assert (why is None) if reason is None else (why is not None and reason in why)
 
@@ -295,8 +295,8 @@ def test_empirical_method_needs_every_gates_subjects(units: int, tried: bool) ->
     """With fewer subjects than a gate asks for, an empirical rung could only fail; retraining does not mind."""
     policy = policies.parse(POLICY + AUC)
 
-    assert (refusal("npo", policy=policy, base=None, units=units) is None) is tried
-    assert refusal("retrain", policy=policy, base=None, units=units) is None
+    assert (refusal("npo", policy=policy, base=None, units=units, charge=units) is None) is tried
+    assert refusal("retrain", policy=policy, base=None, units=units, charge=units) is None
 
 
 @given(deleted=st.integers(0, 8), units=st.integers(1, 8))
@@ -317,3 +317,15 @@ def test_people_can_be_split_off_by_their_subject_field(services: Services) -> N
 
     assert [record.record_id for record in parts.forget] == ["line-5", "line-6"]
     assert (len(parts.retain), parts.units) == (4, 1)
+
+
+def test_subject_who_leaves_in_part_costs_two_units() -> None:
+    """Under "add or remove one unit", a unit that loses a record is one removed and another added."""
+    mine, other = Record(record_id="1", unit="a", text="x"), Record(record_id="2", unit="b", text="names a")
+    kept = Record(record_id="3", unit="b", text="y")
+
+    whole = Split(forget=(mine,), retain=(other, kept))
+    in_part = Split(forget=(mine, other), retain=(kept,))
+
+    assert (whole.units, whole.charge) == (1, 1)
+    assert (in_part.units, in_part.charge) == (2, 3)
