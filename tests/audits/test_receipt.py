@@ -82,11 +82,19 @@ def test_a_key_of_another_role_signs_no_receipt() -> None:
     assert failed_step(text, DESK.policy()) == 5
 
 
-def test_a_receipt_in_another_form_is_refused() -> None:
-    """Spacing, further fields and other files are not receipts."""
+def test_a_receipt_that_a_program_wrote_anew_still_verifies() -> None:
+    """Spaces and the order of fields are nobody's signature: the envelope's payload is."""
     value = json.loads(issued())
 
-    for text in ("", "[]", "{}", json.dumps(value), json.dumps({**value, "more": 1}), issued() + "\n "):
+    for text in (json.dumps(value), json.dumps(value, indent=1), json.dumps(dict(reversed(value.items()))) + "\n "):
+        assert failed_step(text, DESK.policy()) is None
+
+
+def test_a_receipt_in_another_form_is_refused() -> None:
+    """Further fields and other files are not receipts."""
+    value = json.loads(issued())
+
+    for text in ("", "[]", "{}", json.dumps({**value, "more": 1}), issued() + "{}"):
         assert failed_step(text, DESK.policy()) == 1
 
 
