@@ -131,14 +131,14 @@ class _Demo:
             initialise=dict(self._scale.initialise),
             seed=SEED,
         )
-        references: list[Future[Path]] = []
+        references: list[Future[None]] = []
 
         def beside(start_digest: str) -> None:
             records = services.store.records(data["customers"].id)
             leaving = [person.email for person in corpus.people[: BY_AGENT + BY_FORM]]
             first = split_by_subjects(services.vault, records, leaving[:BY_AGENT]).retain
             both = split_by_subjects(services.vault, records, leaving).retain
-            references.extend(
+            references.append(
                 train_references(
                     services,
                     start_digest=start_digest,

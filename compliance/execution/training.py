@@ -127,26 +127,26 @@ def _first_version(desk: Desk, ledger: Ledger, model_id: str, digest: str, files
 
 def train_references(
     desk: Desk, *, start_digest: str, policy: Policy, retain_sets: Sequence[Sequence[Record]], say: Say
-) -> list[Future[Path]]:
-    """Train references ahead of their batches, one after the other beside the caller; a batch finds them by key."""
+) -> Future[None]:
+    """Train references ahead of their batches, in one engine beside the caller; a batch finds them by their recipe."""
     pool = ThreadPoolExecutor(max_workers=1)
 
-    def work(number: int, retain: Sequence[Record]) -> Path:
-        recipe = recipe_for(start_digest=start_digest, retain=retain, options=dict(policy.training))
+    def work() -> None:
         with EngineProcess(log=_log(desk), threads=1) as process:
-            name = f"reference {number}"
-            return train_reference(
-                desk.store,
-                recipe,
-                retain,
-                process=process,
-                threads=1,
-                progress=lambda event: say(name, dict(event)),
-            )
+            for retain in retain_sets:
+                recipe = recipe_for(start_digest=start_digest, retain=retain, options=dict(policy.training))
+                train_reference(
+                    desk.store,
+                    recipe,
+                    retain,
+                    process=process,
+                    threads=1,
+                    progress=lambda event: say("reference", dict(event)),
+                )
 
-    futures = [pool.submit(work, number, retain) for number, retain in enumerate(retain_sets, start=1)]
+    future = pool.submit(work)
     pool.shutdown(wait=False)
-    return futures
+    return future
 
 
 def _log(desk: Desk) -> Path:
