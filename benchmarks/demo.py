@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/demo.py
 
-Memory is the sum of the proportional set sizes of the command and everything it started, sampled every five seconds (adding
-them up takes processor time of its own): pages that processes share are counted once. Run it on a machine that does nothing else.
+Memory is the sum of the proportional set sizes of the command and everything it started: pages that processes share
+are counted once. It is sampled every five seconds, because adding it up takes processor time of its own. Run this on
+a machine that does nothing else.
 """
 
 import contextlib
