@@ -121,15 +121,3 @@ def _attempt(attempt: AttemptView) -> dict[str, Any]:
         "gates": record["gates"] or [],
         "seconds": record["seconds"] or 0.0,
     }
-
-
-def summary(predicate: dict[str, Any]) -> dict[str, Any]:
-    """What lists show of a report."""
-    return {
-        "reportId": predicate["reportId"],
-        "model": predicate["model"]["name"],
-        "version": predicate["model"]["after"]["version"],
-        "rung": predicate["method"]["rung"],
-        "guarantee": predicate["guarantee"]["class"],
-        "createdAt": predicate["createdAt"],
-    }

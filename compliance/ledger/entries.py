@@ -23,7 +23,6 @@ class EntryKind(StrEnum):
     DATASET_ADDED = "dataset.added"
     DATASET_CHANGED = "dataset.changed"
     MODEL_ADDED = "model.added"
-    MODEL_POLICY = "model.policy"
     MODEL_SCHEDULED = "model.scheduled"
     BASE_TRAINED = "base.trained"
     BUDGET_CHANGED = "budget.changed"
@@ -37,7 +36,6 @@ class EntryKind(StrEnum):
     VERSION_SEALED = "version.sealed"
     VERSION_DESTROYED = "version.destroyed"
     BATCH_KEY_DESTROYED = "batch.key_destroyed"
-    MODEL_CHECKED = "model.checked"
 
 
 def rfc3339(time: datetime) -> str:

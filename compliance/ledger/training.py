@@ -172,11 +172,6 @@ class Training(LedgerCore):
             message = f"a model named '{name}' exists; choose another name"
             raise ConflictError(message, code="name-taken")
 
-    def set_policy(self, *, model_id: str, policy: str, digest: str, now: datetime) -> None:
-        """Use another policy from the next plan on."""
-        self._get(tables.Model, model_id, "model").policy = policy
-        self._append(EntryKind.MODEL_POLICY, {"modelId": model_id, "policyDigest": digest}, now)
-
     def schedule(self, *, model_id: str, every_seconds: int | None, now: datetime) -> None:
         """Plan and run batches of this model every so often; None switches it off."""
         self._get(tables.Model, model_id, "model").every_seconds = every_seconds
@@ -248,10 +243,6 @@ class Training(LedgerCore):
         """A model's versions, oldest first."""
         query = select(tables.ModelVersion).where(tables.ModelVersion.model_id == model_id)
         return [_version(row) for row in self._session.scalars(query.order_by(tables.ModelVersion.number))]
-
-    def version(self, version_id: str) -> VersionView:
-        """One version; NotFoundError."""
-        return _version(self._get(tables.ModelVersion, version_id, "version"))
 
     def current_version(self, model_id: str) -> VersionView:
         """The version in use; NotFoundError when none was published."""
