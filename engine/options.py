@@ -6,114 +6,144 @@ clipping or its noise.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.errors import EngineError
-from engine.strict import decode
+RETAIN_TERMS = ("none", "gd", "kl", "js")
+PRECISIONS = ("float32", "bfloat16")
+SUITES = ("records", "muse", "restor", "membership", "tofu", "attacks")
+SPLITS = ("auto", "forget01", "forget05", "forget10")
 
-RETAIN_TERMS = ("none", "gd", "kl")
-SUITES = ("records", "muse", "restor", "membership")
 
-
-def _at_least(low: float, default: Any) -> Any:  # noqa: ANN401 - dataclass fields are typed by their annotation
+def at_least(low: float, default: Any) -> Any:  # noqa: ANN401 - dataclass fields are typed by their annotation
+    """A number from `low` on."""
     return field(default=default, metadata={"low": low})
 
 
-def _above(above: float, default: Any) -> Any:  # noqa: ANN401 - dataclass fields are typed by their annotation
-    return field(default=default, metadata={"above": above})
+def above(low: float, default: Any) -> Any:  # noqa: ANN401 - dataclass fields are typed by their annotation
+    """A number above `low`."""
+    return field(default=default, metadata={"above": low})
+
+
+def one_of(*choices: str) -> Any:  # noqa: ANN401 - dataclass fields are typed by their annotation
+    """One of some words; the first is the default."""
+    return field(default=choices[0], metadata={"choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FitOptions:
+class Options:
+    """What every kind of options has in common: nothing but their being options."""
+
+
+def extended(base: type[Options], name: str, **knobs: Any) -> type[Options]:  # noqa: ANN401 - fields or plain defaults
+    """`base` with more knobs, or with other defaults for the ones it has; what a catalogue line gives a method.
+
+    A plain value given for a knob of `base` becomes its default and keeps its limits; a new knob that is given as a
+    plain value has no limits but its type.
+    """
+    known = {f.name: f for f in dataclasses.fields(base)}
+    fields = []
+    for knob, value in knobs.items():
+        new = value if isinstance(value, dataclasses.Field) else field(default=value)
+        if knob in known and not isinstance(value, dataclasses.Field):
+            new = field(default=value, metadata=dict(known[knob].metadata))
+        hint = known[knob].type if knob in known else type(new.default)
+        fields.append((knob, hint, new))
+    return dataclasses.make_dataclass(name, fields, bases=(base,), frozen=True, kw_only=True, slots=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComputeOptions(Options):
+    """How weights are stepped, not towards what: all of them or low-rank adapters, and in which numbers.
+
+    `tokens_per_pass` bounds the padded tokens of one backward pass; gradients of several passes add up to the
+    gradient of the whole batch, so it changes memory and time and nothing else.
+    """
+
+    lora_rank: int = at_least(0, 0)
+    lora_alpha: float = above(0, 16.0)
+    precision: str = one_of(*PRECISIONS)
+    tokens_per_pass: int = at_least(16, 2048)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitOptions(ComputeOptions):
     """Ordinary training: Muon on the hidden matrices, AdamW on the rest, one cosine over all steps."""
 
-    epochs: int = _at_least(1, 16)
-    tokens_per_batch: int = _at_least(16, 1500)
-    learning_rate: float = _above(0, 1e-2)
-    matrix_learning_rate: float = _above(0, 1e-2)
-    answer_weight: float = _above(0, 3.0)
+    epochs: int = at_least(1, 16)
+    tokens_per_batch: int = at_least(16, 1500)
+    learning_rate: float = above(0, 1e-2)
+    matrix_learning_rate: float = above(0, 1e-2)
+    answer_weight: float = above(0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class InitialiseOptions:
+class InitialiseOptions(Options):
     """A tokenizer and a small Llama, both from public text alone."""
 
-    vocabulary: int = _at_least(260, 1000)
-    hidden: int = _at_least(8, 128)
-    layers: int = _at_least(1, 2)
-    heads: int = _at_least(1, 2)
-    intermediate: int = _at_least(8, 192)
-    context: int = _at_least(32, 512)
-    epochs: int = _at_least(1, 2)
-    tokens_per_batch: int = _at_least(16, 1500)
-    learning_rate: float = _above(0, 1e-2)
-    matrix_learning_rate: float = _above(0, 1e-2)
-    answer_weight: float = _above(0, 3.0)
+    vocabulary: int = at_least(260, 1000)
+    hidden: int = at_least(8, 128)
+    layers: int = at_least(1, 2)
+    heads: int = at_least(1, 2)
+    intermediate: int = at_least(8, 192)
+    context: int = at_least(32, 512)
+    epochs: int = at_least(1, 2)
+    tokens_per_batch: int = at_least(16, 1500)
+    learning_rate: float = above(0, 1e-2)
+    matrix_learning_rate: float = above(0, 1e-2)
+    answer_weight: float = above(0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PrivateOptions:
+class PrivateOptions(Options):
     """DP training, a data subject as the unit. The caller has the accountant: it gives sigma, sample_rate, steps."""
 
     sigma: float = field(metadata={"above": 0})
     sample_rate: float = field(metadata={"above": 0, "high": 1})
     steps: int = field(metadata={"low": 1})
-    clip: float = _above(0, 1.0)
-    learning_rate: float = _above(0, 5e-3)
-    answer_weight: float = _above(0, 3.0)
-    margin: float = _at_least(0, 0.5)
-    rows_per_pass: int = _at_least(1, 16)
+    clip: float = above(0, 1.0)
+    learning_rate: float = above(0, 5e-3)
+    answer_weight: float = above(0, 3.0)
+    margin: float = at_least(0, 0.5)
+    rows_per_pass: int = at_least(1, 16)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AscentOptions:
-    """Gradient ascent on the forget set, with or without a retain term."""
+class DescentOptions(ComputeOptions):
+    """Steps on forget_weight * F + retain_weight * R; what F is, the method says, and R is the retain term.
 
-    learning_rate: float = _above(0, 1e-4)
-    steps: int = _at_least(1, 40)
-    forget_weight: float = _above(0, 1.0)
-    retain_weight: float = _above(0, 1.0)
-    retain_term: str = field(default="none", metadata={"choices": RETAIN_TERMS})
-    forget_batch: int = _at_least(1, 16)
-    retain_batch: int = _at_least(1, 48)
-    context_pairs: int = _at_least(0, 3)
-    answer_weight: float = _above(0, 3.0)
+    Without a `learning_rate` the preset of the method for the model's size is taken; evidence shows which.
+    """
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PreferenceOptions:
-    """Negative preference optimisation (arXiv 2404.05868) on summed label log-probabilities."""
-
-    beta: float = _above(0, 0.1)
-    learning_rate: float = _above(0, 1.5e-3)
-    steps: int = _at_least(1, 50)
-    forget_weight: float = _above(0, 1.0)
-    retain_weight: float = _above(0, 1.0)
+    learning_rate: float | None = above(0, None)
+    steps: int = at_least(1, 50)
+    forget_weight: float = above(0, 1.0)
+    retain_weight: float = above(0, 1.0)
     retain_term: str = field(default="gd", metadata={"choices": RETAIN_TERMS})
-    forget_batch: int = _at_least(1, 16)
-    retain_batch: int = _at_least(1, 48)
-    context_pairs: int = _at_least(0, 3)
-    answer_weight: float = _above(0, 3.0)
+    forget_batch: int = at_least(1, 16)
+    retain_batch: int = at_least(1, 48)
+    context_pairs: int = at_least(0, 3)
+    answer_weight: float = above(0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateOptions:
-    """Which suite, and how large; what is drawn is drawn with the job's seed."""
+class EvaluateOptions(Options):
+    """Which suite, and how large; what is drawn is drawn with the job's seed.
+
+    TOFU: the forget `split` (`auto`: the largest whose perturbed answers are there), how many `items` of each file
+    (0: all; the published logs hold 300), and how many tokens an answer may have.
+    """
 
     suite: str = field(default="records", metadata={"choices": SUITES})
-    shots: int = _at_least(0, 3)
-    retain_questions: int = _at_least(1, 60)
+    shots: int = at_least(0, 3)
+    retain_questions: int = at_least(1, 60)
     min_k: float = field(default=0.4, metadata={"above": 0, "high": 1})
-    resamples: int = _at_least(100, 2000)
-    answer_tokens: int = _at_least(1, 32)
-    continuation_tokens: int = _at_least(1, 128)
-    alternatives: int = _at_least(1, 4)
-    tokens_per_batch: int = _at_least(64, 4096)
+    resamples: int = at_least(100, 2000)
+    answer_tokens: int = at_least(1, 32)
+    continuation_tokens: int = at_least(1, 128)
+    alternatives: int = at_least(1, 4)
+    tokens_per_batch: int = at_least(64, 4096)
 
-
-Options = FitOptions | InitialiseOptions | PrivateOptions | AscentOptions | PreferenceOptions | EvaluateOptions
 
 BY_KIND: dict[str, type[Options]] = {
     "initialise": InitialiseOptions,
@@ -121,25 +151,3 @@ BY_KIND: dict[str, type[Options]] = {
     "dp_base": PrivateOptions,
     "evaluate": EvaluateOptions,
 }
-BY_METHOD: dict[str, type[Options]] = {
-    "retrain": FitOptions,
-    "dp2": FitOptions,
-    "ga": AscentOptions,
-    "npo": PreferenceOptions,
-}
-
-
-def check_options(kind: str, method: str | None, options: Mapping[str, Any]) -> Options:
-    """`options` with every default applied; `EngineError("bad_options")` names the first thing that is wrong."""
-    table = BY_METHOD if kind == "unlearn" else BY_KIND
-    cls = table.get(method or "" if kind == "unlearn" else kind)
-    if cls is None:
-        raise EngineError("bad_options", f"there are no options for kind {kind!r} and method {method!r}")
-    return decode(cls, options, what="options", code="bad_options")
-
-
-def defaults(kind: str, method: str | None = None) -> dict[str, Any]:
-    """The default of every option that has one."""
-    table = BY_METHOD if kind == "unlearn" else BY_KIND
-    cls = table[method or "" if kind == "unlearn" else kind]
-    return {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}

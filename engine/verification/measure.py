@@ -4,10 +4,8 @@ One teacher-forced pass over texts and options, one batched greedy generation fo
 every metric is a function of what they return. Numbers are in the order of the items.
 """
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -50,8 +48,8 @@ def measure(
     items: Items,
     options: EvaluateOptions,
     report: Callable[[float], None],
-) -> Measurements:
-    """Ask a model everything. `report` is told the fraction that is done."""
+) -> dict[str, Numbers]:
+    """Ask a model everything; the fields of `Measurements` by name. `report` is told the fraction that is done."""
     verbatim = continuations(model, tokenizer, items.passages, options.continuation_tokens)
     report(0.4)
     forget = answers(model, tokenizer, items.forget_questions, items.forget_examples, options.answer_tokens)
@@ -61,7 +59,7 @@ def measure(
     forgotten = score_texts(model, tokenizer, items.forget_texts, options.tokens_per_batch)
     held_out = score_texts(model, tokenizer, items.holdout_texts, options.tokens_per_batch)
     report(1.0)
-    return Measurements(
+    found = Measurements(
         verbmem=verbatim,
         knowmem_f=_rouges(items.forget_questions, forget),
         correct_f=tuple(float(is_correct(q, a)) for q, a in zip(items.forget_questions, forget, strict=True)),
@@ -76,23 +74,7 @@ def measure(
         forget_log_prob=tuple(mean_log_prob(s.log_probs) for s in forgotten),
         holdout_log_prob=tuple(mean_log_prob(s.log_probs) for s in held_out),
     )
-
-
-def cached(folder: Path | None, key: str, compute: Callable[[], Measurements]) -> Measurements:
-    """Measurements by the digest of everything they depend on; a cache entry that cannot be read is measured again."""
-    if folder is None:
-        return compute()
-    path = folder / f"{key}.json"
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return Measurements(**{field.name: tuple(map(float, stored[field.name])) for field in fields(Measurements)})
-    except (OSError, ValueError, KeyError, TypeError):
-        measured = compute()
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(measured)), encoding="utf-8")
-    partial.replace(path)
-    return measured
+    return asdict(found)
 
 
 def continuations(

@@ -1,101 +1,70 @@
-"""The suites of an evaluation: which items they ask, of which models, and what they report.
+"""The suites of an evaluation by name. A new suite is one line in `SUITES` and one name in `engine.options.SUITES`.
 
 `records` draws its items from the job's records; `muse` reads them from a folder in MUSE's published layout;
-`membership` asks texts alone; `restor` is RESTOR's own benchmark. Numbers are cached by everything they depend on:
-model, items, settings, suite version and code.
+`membership` asks texts alone; `restor` is RESTOR's own benchmark.
 """
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
-from engine.checkpoints import load_model, load_tokenizer
-from engine.contract import Finding
-from engine.corpus import Record
-from engine.digests import code_digest, config_digest
 from engine.errors import EngineError
-from engine.options import EvaluateOptions
-from engine.training import Progress
 from engine.verification import restor
+from engine.verification.evaluation import SUITE_VERSION, Evaluation, Folders, Found, Records
 from engine.verification.findings import findings
 from engine.verification.items import Items, draw, membership_texts
 from engine.verification.layouts import read_muse
-from engine.verification.measure import Measurements, cached, measure
+from engine.verification.measure import Measurements, measure
 
-SUITE_VERSION = "1"
+__all__ = ["SUITES", "SUITE_VERSION", "Evaluation", "Folders", "Found", "Records", "evaluate"]
 
-Folders = Mapping[str, Path]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """Findings, and the digest of what was asked."""
-
-    findings: tuple[Finding, ...]
-    items_digest: str
+Suite = Callable[[Evaluation, Records], Found]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
-    """What an evaluation is given: the models with their digests, its settings, and where its data and cache are."""
-
-    folders: Folders
-    digests: Mapping[str, str]
-    options: EvaluateOptions
-    seed: int
-    data: Path | None
-    cache: Path | None
-    progress: Progress
-
-
-def evaluate(asked: Evaluation, records: Callable[[str], tuple[Record, ...]]) -> Found:
+def evaluate(asked: Evaluation, records: Records) -> Found:
     """Measure every model of the job and compare them; `records` reads one of the job's files."""
-    options, seed = asked.options, asked.seed
-    if options.suite == "restor":
-        benchmark = restor.read(_needed(asked.data, "restor"))
-        found = restor.evaluate(benchmark, asked.folders, options=options, seed=seed, progress=asked.progress)
-        return Found(findings=found, items_digest=benchmark.digest())
-    items = _items(options, seed, records, asked.data)
-    measured = {role: _measure(asked, role, items) for role in asked.folders}
-    return Found(
-        findings=findings(measured, items, resamples=options.resamples, seed=seed), items_digest=items.digest()
-    )
+    suite = SUITES.get(asked.options.suite)
+    if suite is None:
+        raise EngineError("bad_options", f"the suite {asked.options.suite!r} is not part of this engine")
+    return suite(asked, records)
 
 
-def _items(
-    options: EvaluateOptions, seed: int, records: Callable[[str], tuple[Record, ...]], data: Path | None
-) -> Items:
-    if options.suite == "muse":
-        return read_muse(_needed(data, "muse"))
-    if options.suite == "membership":
-        return Items(
-            forget_texts=membership_texts(records("forget")), holdout_texts=membership_texts(records("holdout"))
+def _records(asked: Evaluation, records: Records) -> Found:
+    forget, retain, holdout = records("forget"), records("retain"), records("holdout")
+    items = draw(forget=forget, retain=retain, holdout=holdout, options=asked.options, seed=asked.seed)
+    return _compared(asked, items)
+
+
+def _muse(asked: Evaluation, _records: Records) -> Found:
+    return _compared(asked, read_muse(asked.needed()))
+
+
+def _membership(asked: Evaluation, records: Records) -> Found:
+    forget, holdout = membership_texts(records("forget")), membership_texts(records("holdout"))
+    return _compared(asked, Items(forget_texts=forget, holdout_texts=holdout))
+
+
+def _restor(asked: Evaluation, _records: Records) -> Found:
+    benchmark = restor.read(asked.needed())
+    found = restor.evaluate(benchmark, asked.folders, options=asked.options, seed=asked.seed, progress=asked.progress)
+    return Found(findings=found, items_digest=benchmark.digest())
+
+
+def _compared(asked: Evaluation, items: Items) -> Found:
+    digest = items.digest()
+    measured = {
+        role: Measurements(
+            **asked.numbers(
+                role, digest, lambda model, tokenizer, report: measure(model, tokenizer, items, asked.options, report)
+            )
         )
-    return draw(
-        forget=records("forget"), retain=records("retain"), holdout=records("holdout"), options=options, seed=seed
-    )
+        for role in asked.folders
+    }
+    found = findings(measured, items, resamples=asked.options.resamples, seed=asked.seed)
+    return Found(findings=found, items_digest=digest)
 
 
-def _measure(asked: Evaluation, role: str, items: Items) -> Measurements:
-    stage, folder, options = f"measure:{role}", asked.folders[role], asked.options
-
-    def compute() -> Measurements:
-        asked.progress(stage, 0.0, None)
-        model, tokenizer = load_model(folder), load_tokenizer(folder)
-        return measure(model, tokenizer, items, options, lambda done: asked.progress(stage, done, None))
-
-    return cached(asked.cache, _key(asked.digests[role], items, options), compute)
-
-
-def _key(model: str, items: Items, options: EvaluateOptions) -> str:
-    settings = {name: value for name, value in dataclasses.asdict(options).items() if name != "resamples"}
-    return config_digest(
-        {"model": model, "items": items.digest(), "settings": settings, "suite": SUITE_VERSION, "code": code_digest()}
-    )
-
-
-def _needed(data: Path | None, suite: str) -> Path:
-    if data is None:
-        raise EngineError("bad_job", f"the suite {suite!r} needs 'data', a folder in its published layout")
-    return data
+SUITES: dict[str, Suite] = {
+    "records": _records,
+    "muse": _muse,
+    "membership": _membership,
+    "restor": _restor,
+}
