@@ -72,5 +72,5 @@ $(READY): pyproject.toml constraints.txt
 		exit 2; \
 	fi
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[engine,desk,embedded,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[engine,desk,render,embedded,dev]'
 	@touch $@

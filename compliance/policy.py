@@ -33,7 +33,8 @@ from typing import Any, get_args
 from audits.gates import Direction, Gate
 from compliance.errors import InvalidInputError
 from engine import catalogue
-from engine.contract import EngineError, check_options
+from engine.catalogue import check_options
+from engine.contract import EngineError
 
 METRICS = {
     "verbmem_f": 0.05,

@@ -1,12 +1,57 @@
-"""Every method that the engine has: what it is for, what it may claim, what it needs, and who described it.
+"""Every method that the engine has: what it is for, what it may claim, what it needs, its knobs, who described it.
 
-Standard library only. The guarantee class stands here and nowhere else; reports copy it.
+Standard library only. The guarantee class stands here and nowhere else; reports copy it. One entry is all that a new
+method needs beside the file that holds its function (README, "Add a method").
 """
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from engine.contract import Guarantee, MethodSpec
 from engine.errors import EngineError
+from engine.options import (
+    BY_KIND,
+    DescentOptions,
+    FitOptions,
+    Options,
+    above,
+    at_least,
+    extended,
+    one_of,
+)
+from engine.strict import decode
 
 EVERY_SCOPE = ("records", "work", "facts", "class", "domain")
+TEXT_SCOPES = ("records", "work", "facts")
+DESCENT = ("model", "forget", "retain")
+VARIANTS = ("correct", "published")
+BENCHMARK_VARIANTS = (*VARIANTS, "published-restor")  # MUSE's and RESTOR's code differ from the paper and each other
+
+
+def _descent(
+    name: str,
+    source: str,
+    module: str,
+    *,
+    rate: float,
+    needs: tuple[str, ...] = DESCENT,
+    scopes: tuple[str, ...] = TEXT_SCOPES,
+    **knobs: Any,  # noqa: ANN401 - fields or plain defaults
+) -> MethodSpec:
+    """An entry of a method that steps from the deployed model: evidence is all it can have."""
+    return MethodSpec(
+        name=name,
+        tasks=("language",),
+        scopes=scopes,
+        guarantee=Guarantee.EMPIRICAL,
+        needs=needs,
+        source=source,
+        module=f"engine.methods.{module}",
+        options=extended(DescentOptions, f"{name}-options", **knobs),
+        rate=rate,
+    )
+
 
 METHODS: tuple[MethodSpec, ...] = (
     MethodSpec(
@@ -17,6 +62,7 @@ METHODS: tuple[MethodSpec, ...] = (
         needs=("base", "retain"),
         source="Bourtoule et al. 2021, arXiv 1912.03817, section 3: the definition of unlearning",
         module="engine.methods.refit",
+        options=FitOptions,
     ),
     MethodSpec(
         name="dp2",
@@ -26,24 +72,151 @@ METHODS: tuple[MethodSpec, ...] = (
         needs=("base", "retain"),
         source="Al Mahmud et al. 2025, arXiv 2504.13774, with the data subject as the unit",
         module="engine.methods.refit",
+        options=FitOptions,
+    ),
+    _descent(
+        "npo",
+        "Zhang et al. 2024, arXiv 2404.05868, equation 3",
+        "preference",
+        rate=1.25e-3,
+        beta=above(0, 0.1),
+        variant=one_of(*BENCHMARK_VARIANTS),
+    ),
+    _descent(
+        "simnpo",
+        "Fan et al. 2024, arXiv 2410.07163",
+        "preference",
+        rate=1e-3,
+        beta=above(0, 4.5),
+        gamma=at_least(0, 0.0),
+        forget_weight=0.125,
+    ),
+    _descent(
+        "tnpo",
+        "Wang et al. 2025, arXiv 2502.19301: NPO token by token, weighted by p^alpha",
+        "preference",
+        rate=1.25e-3,
+        beta=above(0, 1.0),
+        alpha=at_least(0, 0.0),
+    ),
+    _descent(
+        "idkdpo",
+        "Maini et al. 2024, arXiv 2401.06121: direct preference optimisation (arXiv 2305.18290) of a refusal",
+        "preference",
+        rate=1e-3,
+        beta=above(0, 0.1),
+    ),
+    _descent(
+        "dpo",
+        "Rafailov et al. 2023, arXiv 2305.18290; other answers as in Mekala et al. 2024, arXiv 2409.13474",
+        "preference",
+        rate=1e-3,
+        needs=(*DESCENT, "alternatives"),
+        beta=above(0, 0.1),
+    ),
+    _descent(
+        "ga",
+        "Jang et al. 2023, arXiv 2210.01504",
+        "ascent",
+        rate=1e-4,
+        steps=40,
+        retain_term="none",
+    ),
+    _descent(
+        "graddiff",
+        "Liu et al. 2022, arXiv 2203.12817, and Maini et al. 2024, arXiv 2401.06121: ascent, and descent on retain",
+        "ascent",
+        rate=1e-4,
+    ),
+    _descent(
+        "kl-min",
+        "Maini et al. 2024, arXiv 2401.06121: ascent, and KL to the model as it was on retain",
+        "ascent",
+        rate=1e-4,
+        retain_term="kl",
+        variant=one_of(*BENCHMARK_VARIANTS),
+    ),
+    _descent(
+        "wga",
+        "Wang et al. 2025, arXiv 2502.19301: ascent weighted by p^beta",
+        "ascent",
+        rate=1e-3,
+        beta=at_least(0, 1.0),
+    ),
+    _descent(
+        "satimp",
+        "Yang et al. 2025, arXiv 2505.11953: ascent weighted by p^beta1 (1 - p)^beta2",
+        "ascent",
+        rate=1e-3,
+        beta1=at_least(0, 5.0),
+        beta2=at_least(0, 1.0),
+    ),
+    _descent(
+        "undial",
+        "Dong et al. 2024, arXiv 2402.10052",
+        "distillation",
+        rate=1e-3,
+        beta=above(0, 10.0),
+        variant=one_of(*VARIANTS),
+    ),
+    _descent(
+        "ce-u",
+        "Yang 2025, arXiv 2503.01224",
+        "distillation",
+        rate=1e-3,
+    ),
+    _descent(
+        "jensun",
+        "Singh et al. 2025, arXiv 2509.02820: Jensen-Shannon divergence to a refusal",
+        "distillation",
+        rate=1e-3,
+        retain_term="js",
+    ),
+    _descent(
+        "rmu",
+        "Li et al. 2024, arXiv 2403.03218; adaptive: Dang et al. 2024, arXiv 2408.06223",
+        "representation",
+        rate=1e-3,
+        layer=at_least(-1, -1),
+        steering=above(0, 20.0),
+        adaptive=at_least(0, 0.0),
+        retain_term="none",
+        retain_weight=10.0,
+    ),
+    _descent(
+        "pdu",
+        "Entesari et al. 2025, arXiv 2506.05314: logit-margin flattening, primal-dual",
+        "surgery",
+        rate=1e-3,
+        slack=at_least(0, 0.1),
+        dual_rate=above(0, 1.0),
+        dual_warmup=at_least(0, 5),
+    ),
+    _descent(
+        "gru",
+        "Wang et al. 2025, arXiv 2503.09117: the forget gradient without what would harm retain",
+        "surgery",
+        rate=1e-3,
+        beta=above(0, 0.1),
+        objective=one_of("npo", "ga", "wga"),
+    ),
+    _descent(
+        "sam-npo",
+        "Fan et al. 2025, arXiv 2502.05374: NPO at the worst point nearby, against relearning",
+        "surgery",
+        rate=1.25e-3,
+        beta=above(0, 0.1),
+        rho=above(0, 0.01),
     ),
     MethodSpec(
-        name="npo",
+        name="task-vector",
         tasks=("language",),
-        scopes=("records", "work", "facts"),
+        scopes=TEXT_SCOPES,
         guarantee=Guarantee.EMPIRICAL,
-        needs=("model", "forget", "retain"),
-        source="Zhang et al. 2024, arXiv 2404.05868, equation 3",
-        module="engine.methods.descent",
-    ),
-    MethodSpec(
-        name="ga",
-        tasks=("language",),
-        scopes=("records", "work", "facts"),
-        guarantee=Guarantee.EMPIRICAL,
-        needs=("model", "forget", "retain"),
-        source="Jang et al. 2023, arXiv 2210.01504; with a retain term Maini et al. 2024, arXiv 2401.06121",
-        module="engine.methods.descent",
+        needs=("model", "forget"),
+        source="Ilharco et al. 2023, arXiv 2212.04089, section 3",
+        module="engine.methods.arithmetic",
+        options=extended(FitOptions, "task-vector-options", alpha=above(0, 1.0), epochs=5),
     ),
 )
 
@@ -56,3 +229,27 @@ def method(name: str) -> MethodSpec:
     raise EngineError(
         "bad_job", f"there is no method {name!r}; methods are: {', '.join(spec.name for spec in METHODS)}"
     )
+
+
+def permitted(given: frozenset[str]) -> tuple[MethodSpec, ...]:
+    """The methods for which all that they need is `given` (fields of a job), as for a model that was imported."""
+    return tuple(spec for spec in METHODS if given.issuperset(spec.needs))
+
+
+def check_options(kind: str, name: str | None, options: Mapping[str, Any]) -> Options:
+    """`options` with every default applied; `EngineError("bad_options")` names the first thing that is wrong."""
+    return decode(_options(kind, name), options, what="options", code="bad_options")
+
+
+def defaults(kind: str, name: str | None = None) -> dict[str, Any]:
+    """The default of every option that has one."""
+    fields = dataclasses.fields(_options(kind, name))
+    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+
+
+def _options(kind: str, name: str | None) -> type[Options]:
+    table = {spec.name: spec.options for spec in METHODS} if kind == "unlearn" else BY_KIND
+    found = table.get(name or "" if kind == "unlearn" else kind)
+    if found is None:
+        raise EngineError("bad_options", f"there are no options for kind {kind!r} and method {name!r}")
+    return found

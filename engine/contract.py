@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from engine.errors import EngineError
-from engine.options import Options, check_options, defaults
+from engine.options import Options
 from engine.strict import canonical, decode, encode, parse
 
 __all__ = [
@@ -25,8 +25,6 @@ __all__ = [
     "MethodSpec",
     "Options",
     "canonical",
-    "check_options",
-    "defaults",
 ]
 
 VERSION = 1
@@ -63,7 +61,11 @@ NEEDS: dict[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodSpec:
-    """One entry of the catalogue. `needs` are fields of a job; `module` is imported only when the method runs."""
+    """One entry of the catalogue. `needs` are fields of a job; `module` is imported only when the method runs.
+
+    The function has the name of the method, with underscores for hyphens. `rate` is the learning rate for a model of
+    a million parameters, where the method takes its rate from the model's size (`engine.presets`).
+    """
 
     name: str
     tasks: tuple[str, ...]
@@ -72,6 +74,8 @@ class MethodSpec:
     needs: tuple[str, ...]
     source: str
     module: str
+    options: type[Options]
+    rate: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +86,8 @@ class Job:
     kind: Kind
     seed: int = field(metadata={"low": 0})
     threads: int = field(default=1, metadata={"low": 1})
+    processes: int = field(default=1, metadata={"low": 1})
+    tune: int = field(default=0, metadata={"low": 0})
     out: str | None = None
     method: str | None = None
     model: str | None = None
@@ -90,6 +96,8 @@ class Job:
     forget: str | None = None
     retain: str | None = None
     holdout: str | None = None
+    dictionary: str | None = None
+    alternatives: str | None = None
     data: str | None = None
     models: dict[str, str] = field(default_factory=dict)
     cache: str | None = None
@@ -172,6 +180,7 @@ class Evidence:
     training: dict[str, Any] | None = None
     suite: str | None = None
     suite_version: str | None = None
+    tuning: dict[str, Any] | None = None
 
     @classmethod
     def from_json(cls, text: str) -> "Evidence":

@@ -65,6 +65,31 @@ def read_records(path: Path) -> tuple[Record, ...]:
     return records
 
 
+def read_mapping(path: Path) -> dict[str, str]:
+    """A JSON object of texts by name; `EngineError("bad_data")` for anything else, and for an empty one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise EngineError("bad_data", f"{path.name} is missing or is not valid JSON") from error
+    if not isinstance(value, dict) or not value or not all(isinstance(v, str) and v for v in value.values()):
+        raise EngineError("bad_data", f"{path.name} must be a JSON object whose values are texts that are not empty")
+    return value
+
+
+def refuse_overlap(sets: Mapping[str, Sequence[Record]]) -> None:
+    """Refuse a record that stands in two sets: by its id, or word for word for the same person. Others may say it."""
+    seen: dict[str, str] = {}
+    for name, records in sets.items():
+        for record in records:
+            content = record.to_mapping()
+            identity = content.pop("record_id")
+            for key in (f"id {identity}", json.dumps(content, sort_keys=True)):
+                if seen.setdefault(key, name) != name:
+                    raise EngineError(
+                        "bad_data", f"the {seen[key]} and {name} sets share a record; take it out of one of them"
+                    )
+
+
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Write records so that equal records give equal bytes."""
     lines = (json.dumps(record.to_mapping(), ensure_ascii=False, sort_keys=True) for record in records)

@@ -68,12 +68,16 @@ class ComputeOptions(Options):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitOptions(ComputeOptions):
-    """Ordinary training: Muon on the hidden matrices, AdamW on the rest, one cosine over all steps."""
+    """Ordinary training: Muon on the hidden matrices, AdamW on the rest, one cosine over all steps.
+
+    Without a `learning_rate` the preset for the model's size is taken, and with it whether Muon is used at all;
+    a `matrix_learning_rate` asks for it.
+    """
 
     epochs: int = at_least(1, 16)
     tokens_per_batch: int = at_least(16, 1500)
-    learning_rate: float = above(0, 1e-2)
-    matrix_learning_rate: float = above(0, 1e-2)
+    learning_rate: float | None = above(0, None)
+    matrix_learning_rate: float | None = above(0, None)
     answer_weight: float = above(0, 3.0)
 
 
@@ -143,6 +147,9 @@ class EvaluateOptions(Options):
     continuation_tokens: int = at_least(1, 128)
     alternatives: int = at_least(1, 4)
     tokens_per_batch: int = at_least(64, 4096)
+    split: str = one_of(*SPLITS)
+    items: int = at_least(0, 0)
+    generated_tokens: int = at_least(1, 200)
 
 
 BY_KIND: dict[str, type[Options]] = {

@@ -5,20 +5,23 @@ here and only here, so every kind of job reports the same things: settings with 
 everything read and written, time, environment.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from engine import catalogue, checkpoints, determinism
-from engine.contract import VERSION, Evidence, FileDigest, Finding, Guarantee, Job, Kind, Options, check_options
-from engine.corpus import Record, digest, read_records
+from engine import catalogue, checkpoints, determinism, presets
+from engine.catalogue import check_options
+from engine.contract import VERSION, Evidence, FileDigest, Finding, Guarantee, Job, Kind, Options
+from engine.corpus import Record, digest, read_mapping, read_records, refuse_overlap
 from engine.digests import code_digest, config_digest, model_digest, model_files
 from engine.errors import EngineError
 from engine.methods import Setting
@@ -43,6 +46,8 @@ class Made:
     accountant: dict[str, Any] | None = None
     learned: dict[str, Any] | None = None
     seed_commitment: str | None = None
+    options: Options | None = None  # as they were used: with presets in the place of what was not given
+    tuning: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +56,7 @@ class Work:
 
     job: Job
     workdir: Path
+    scratch: Path
     options: Options
     progress: Progress
     data_digests: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -74,17 +80,34 @@ class Work:
         self.model_digests[role] = model_digest(model_files(folder))
         return folder
 
-    def setting(self, folder: Path, options: Any, *, train: str = "retain") -> Setting[Any]:  # noqa: ANN401 - the method knows its options
-        """The model of a folder and the records to work on."""
+    def mapping(self, role: str) -> dict[str, str]:
+        """One of the job's files of texts by name: the dictionary or the alternatives."""
+        name = getattr(self.job, role)
+        if not name:
+            return {}
+        found = read_mapping(self.workdir / name)
+        self.data_digests[role] = config_digest(found)
+        return found
+
+    def setting(self, role: str, options: Options, *, train: str = "retain", rate: float | None = None) -> Setting[Any]:
+        """The model of one of the job's folders, the records to work on, and options with their presets."""
         self.progress("load", 0.0, None)
+        folder = self.folder(role, getattr(self.job, role))
+        model = checkpoints.load_model(folder)
         return Setting(
-            model=checkpoints.load_model(folder),
+            model=model,
             tokenizer=checkpoints.load_tokenizer(folder),
             forget=self.records("forget"),
             retain=self.records(train),
-            options=options,
+            holdout=self.records("holdout"),
+            options=presets.resolved(options, rate, model.num_parameters()),
             seed=self.job.seed,
             progress=self.progress,
+            folder=folder,
+            digest=self.model_digests[role],
+            cache=self.workdir / self.job.cache if self.job.cache else self.scratch,
+            dictionary=self.mapping("dictionary"),
+            alternatives=self.mapping("alternatives"),
         )
 
 
@@ -96,11 +119,12 @@ def run(job: Job, workdir: Path, progress: Progress) -> Evidence:
     """
     started, cpu_started = time.monotonic(), time.process_time()
     options = check_options(job.kind, job.method, job.options)
-    work = Work(job=job, workdir=workdir, options=options, progress=progress)
     out = _place(job, workdir)
     determinism.begin(seed=job.seed, threads=job.threads)
-    made = MAKERS[job.kind](work)
-    files = _save(made, out, progress) if out is not None else {}
+    with _scratch(out) as scratch:
+        work = Work(job=job, workdir=workdir, scratch=scratch, options=options, progress=progress)
+        made = MAKERS[job.kind](work)
+        files = _save(made, out, progress) if out is not None else {}
     return _evidence(work, made, files, time.monotonic() - started, time.process_time() - cpu_started)
 
 
@@ -120,22 +144,29 @@ def _initialise(work: Work) -> Made:
         options=fit_options(options),
         seed=work.job.seed,
         progress=work.progress,
+        folder=work.scratch,
+        digest="",
+        cache=work.scratch,
     )
     return Made(model=model, tokenizer=tokenizer, fitted=refit(setting))
 
 
 def _train(work: Work) -> Made:
-    setting = work.setting(work.folder("model", work.job.model), work.options, train="train")
-    return Made(model=setting.model, tokenizer=setting.tokenizer, fitted=refit(setting))
+    setting = work.setting("model", work.options, train="train")
+    return _made(setting, refit(setting))
+
+
+def _made(setting: Setting[Any], fitted: Fitted) -> Made:
+    return Made(model=setting.model, tokenizer=setting.tokenizer, fitted=fitted, options=setting.options)
 
 
 def _dp_base(work: Work) -> Made:
     from engine.methods import private, secret  # noqa: PLC0415 - opacus is loaded by DP training alone
 
     options = cast("PrivateOptions", work.options)
-    setting = work.setting(work.folder("model", work.job.model), options, train="train")
+    setting = work.setting("model", options, train="train")
     hidden = secret.fresh_secret()
-    outcome = private.train_base(setting, holdout=work.records("holdout"), secret=hidden)
+    outcome = private.train_base(setting, holdout=setting.holdout, secret=hidden)
     return Made(
         model=setting.model,
         tokenizer=setting.tokenizer,
@@ -153,9 +184,13 @@ def _unlearn(work: Work) -> Made:
         if not getattr(work.job, need):
             raise EngineError("bad_job", f"the method {spec.name!r} needs {need!r}")
     role = "base" if "base" in spec.needs else "model"
-    setting = work.setting(work.folder(role, getattr(work.job, role)), work.options)
-    unlearn = getattr(importlib.import_module(spec.module), spec.name)
-    return Made(model=setting.model, tokenizer=setting.tokenizer, fitted=unlearn(setting))
+    setting = work.setting(role, work.options, rate=spec.rate)
+    for need in ("forget", "retain"):
+        if need in spec.needs and not getattr(setting, need):
+            raise EngineError("bad_data", f"the {need} set is empty; {spec.name!r} needs at least one record in it")
+    refuse_overlap({name: getattr(setting, name) for name in ("forget", "retain", "holdout")})
+    unlearn = getattr(importlib.import_module(spec.module), spec.name.replace("-", "_"))
+    return _made(setting, unlearn(setting))
 
 
 def _evaluate(work: Work) -> Made:
@@ -194,6 +229,22 @@ def _place(job: Job, workdir: Path) -> Path | None:
     return out
 
 
+@contextlib.contextmanager
+def _scratch(out: Path | None) -> Iterator[Path]:
+    """A folder beside the output for what must not outlive the job: it is made of records."""
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="expunge-") as name:
+            yield Path(name)
+        return
+    folder = out.with_name(f".{out.name}.scratch-{os.getpid()}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _save(made: Made, out: Path, progress: Progress) -> dict[str, FileDigest]:
     progress("save", 0.0, None)
     if made.model is None or made.tokenizer is None:
@@ -211,13 +262,13 @@ def _save(made: Made, out: Path, progress: Progress) -> dict[str, FileDigest]:
 
 
 def _evidence(work: Work, made: Made, files: dict[str, FileDigest], seconds: float, cpu_seconds: float) -> Evidence:
-    job, parameters = work.job, {**dataclasses.asdict(work.options), "seed": work.job.seed}
+    job, parameters = work.job, {**dataclasses.asdict(made.options or work.options), "seed": work.job.seed}
     evaluating = job.kind is Kind.EVALUATE
     return Evidence(
         version=VERSION,
         kind=job.kind,
         method=job.method if job.kind is Kind.UNLEARN else None,
-        variant=str(parameters.get("retain_term", "")),
+        variant=_variant(job, parameters),
         guarantee=_guarantee(job),
         parameters=parameters,
         seconds=seconds,
@@ -228,7 +279,13 @@ def _evidence(work: Work, made: Made, files: dict[str, FileDigest], seconds: flo
         data_digests=work.data_digests,
         code_digest=code_digest(),
         config_digest=config_digest(
-            {"kind": job.kind, "method": job.method, "threads": job.threads, "parameters": parameters}
+            {
+                "kind": job.kind,
+                "method": job.method,
+                "threads": job.threads,
+                "processes": job.processes,
+                "parameters": parameters,
+            }
         ),
         environment=determinism.environment(job.threads),
         findings=made.findings,
@@ -238,7 +295,16 @@ def _evidence(work: Work, made: Made, files: dict[str, FileDigest], seconds: flo
         training=_training(made),
         suite=str(parameters["suite"]) if evaluating else None,
         suite_version=SUITE_VERSION if evaluating else None,
+        tuning=made.tuning,
     )
+
+
+def _variant(job: Job, parameters: dict[str, Any]) -> str:
+    """Which form of a method ran: `npo + gd`, or `npo + kl, published` where it is the benchmark's faulty one."""
+    if job.kind is not Kind.UNLEARN:
+        return ""
+    name, term, variant = job.method or "", parameters.get("retain_term", "none"), parameters.get("variant", "correct")
+    return name + (f" + {term}" if term != "none" else "") + (f", {variant}" if variant != "correct" else "")
 
 
 def _guarantee(job: Job) -> Guarantee | None:

@@ -20,7 +20,8 @@ from compliance.errors import InvalidInputError
 from compliance.execution.process import EngineProcess
 from compliance.store import check_model
 from engine import catalogue
-from engine.contract import Evidence, Finding, Job, Kind, check_options
+from engine.catalogue import check_options
+from engine.contract import Evidence, Finding, Job, Kind
 
 app = group()
 MEMBERSHIP = "membership"

@@ -1,11 +1,14 @@
 """How models are changed. One module a family, one function a method; `engine.catalogue` says which module has which.
 
 A method takes a `Setting` and changes its model in place. It sees records, never people, and draws every random
-choice from the setting's seed, except DP training, whose randomness is secret.
+choice from the setting's seed, except DP training, whose randomness is secret. It never holds a second model: what
+the model said before is computed once and kept below `cache` (`engine.methods.known`), and weights as they were are
+read back from `folder` tensor by tensor.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -18,7 +21,12 @@ OptionsT = TypeVar("OptionsT")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting(Generic[OptionsT]):
-    """What a method works with. `retain` is also the training set where nothing is forgotten."""
+    """What a method works with. `retain` is also the training set where nothing is forgotten.
+
+    `folder` is where the model was read from, and `digest` that folder's. `scratch` is a folder of this run alone,
+    which is removed when it ends; `cache` outlives it where the job names one, and is `scratch` where it does not.
+    `dictionary` maps terms to generic substitutes, `alternatives` record ids to other answers or texts.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
@@ -27,3 +35,9 @@ class Setting(Generic[OptionsT]):
     options: OptionsT
     seed: int
     progress: Progress
+    folder: Path
+    digest: str
+    cache: Path
+    dictionary: Mapping[str, str] = field(default_factory=dict)
+    alternatives: Mapping[str, str] = field(default_factory=dict)
+    holdout: Sequence[Record] = ()

@@ -9,7 +9,8 @@ import pytest
 
 from engine import catalogue
 from engine.catalogue import METHODS
-from engine.contract import Guarantee, Job, MethodSpec, defaults
+from engine.catalogue import defaults
+from engine.contract import Guarantee, Job, MethodSpec
 from engine.errors import EngineError
 
 ROOT = Path(__file__).parents[2]

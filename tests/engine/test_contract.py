@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from engine import contract
-from engine.contract import Estimate, Evidence, FileDigest, Finding, Guarantee, Job, Kind, check_options, defaults
+from engine.catalogue import check_options, defaults
+from engine.contract import Estimate, Evidence, FileDigest, Finding, Guarantee, Job, Kind
 from engine.errors import CODES, EngineError
 
 JOB: dict[str, Any] = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.contract import check_options
+from engine.catalogue import check_options
 from engine.errors import EngineError
 from engine.methods import Setting, descent
 from engine.methods.descent import divergences, ga, npo, preference_losses

@@ -15,7 +15,7 @@ from opacus.grad_sample import GradSampleModule
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from engine.contract import check_options
+from engine.catalogue import check_options
 from engine.errors import EngineError
 from engine.guarantees.learned import Learned, unigram_loss
 from engine.guarantees.mechanism import Mechanism

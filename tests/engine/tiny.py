@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from engine.checkpoints import save
 from engine.corpus import Record
+from engine.methods import Setting
 from engine.methods.pretraining import build_model, build_tokenizer
 from engine.options import InitialiseOptions
 
@@ -48,3 +50,22 @@ def folder(path: Path, seed: int = 0) -> Path:
 
 def quiet(_stage: str, _fraction: float, _eta_s: float | None) -> None:
     """Progress that nobody watches."""
+
+
+def setting(place: Path, options: Any, **changes: Any) -> Setting[Any]:  # noqa: ANN401 - any method's options
+    """The tiny model, asked to forget two of six people; `place` is an empty folder for its weights and its cache."""
+    given: dict[str, Any] = {
+        "model": model(),
+        "tokenizer": tokenizer(),
+        "forget": records(range(2)),
+        "retain": records(range(2, 6)),
+        "options": options,
+        "seed": 1,
+        "progress": quiet,
+        "folder": place / "model",
+        "digest": "tiny",
+        "cache": place / "cache",
+        **changes,
+    }
+    save(place / "model", given["model"], given["tokenizer"])
+    return Setting(**given)
