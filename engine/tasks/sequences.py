@@ -115,15 +115,21 @@ def by_budget(sequences: Sequence[Tokens], budget: int) -> list[list[int]]:
     return groups
 
 
-def epoch_batches(sequences: Sequence[Tokens], budget: int, rng: random.Random) -> list[Batch]:
-    """One epoch in random order, with similar lengths together."""
+def in_passes(sequences: Sequence[Tokens], budget: int, *, processes: int = 1) -> list[list[int]]:
+    """Groups of indices like `by_budget`; smaller ones where else some of the processes would have nothing to do."""
+    padded = len(sequences) * max(map(len, sequences), default=0)
+    return by_budget(sequences, min(budget, -(-padded // processes)))
+
+
+def epoch_groups(sequences: Sequence[Tokens], budget: int, rng: random.Random) -> list[list[Tokens]]:
+    """One epoch in batches, in random order, with similar lengths together."""
     order = list(sequences)
     rng.shuffle(order)
     groups = []
     for pool in _pools(order, POOL * budget):
         groups += [[pool[i] for i in group] for group in by_budget(pool, budget)]
     rng.shuffle(groups)
-    return [collate(group) for group in groups]
+    return groups
 
 
 def collate(sequences: Sequence[Tokens]) -> Batch:

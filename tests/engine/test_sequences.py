@@ -3,7 +3,7 @@
 import random
 
 from engine.prompts import few_shot_prompt
-from engine.tasks.sequences import Tokens, by_budget, collate, epoch_batches, pack_tokens, passage_tokens, prompt_ids
+from engine.tasks.sequences import Tokens, by_budget, collate, epoch_groups, pack_tokens, passage_tokens, prompt_ids
 from tests.engine import tiny
 
 PACK = [("Where does Ada Berg live?", "Malmö"), ("Where does Bo Ceder live?", "Oslo in Norway")]
@@ -102,7 +102,7 @@ def test_groups_stay_within_the_budget_of_padded_tokens() -> None:
 def test_an_epoch_holds_every_sequence_once_in_an_order_that_the_seed_decides() -> None:
     """Same seed, same batches; other seed, other batches."""
     sequences = [of_length(n % 9 + 2) for n in range(200)]
-    one, same, other = (epoch_batches(sequences, 40, random.Random(seed)) for seed in (1, 1, 2))  # noqa: S311 - repeatable
-    assert sum(batch.ids.shape[0] for batch in one) == 200
-    assert [b.ids.tolist() for b in one] == [b.ids.tolist() for b in same]
-    assert [b.ids.tolist() for b in one] != [b.ids.tolist() for b in other]
+    one, same, other = (epoch_groups(sequences, 40, random.Random(seed)) for seed in (1, 1, 2))  # noqa: S311 - repeatable
+    assert sum(map(len, one)) == 200
+    assert one == same
+    assert one != other

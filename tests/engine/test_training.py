@@ -73,8 +73,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(poison: float) -> None:
     with pytest.raises(EngineError, match="step 3") as refused:
         fit(
             model=model,
-            batches=[1.0, 1.0, poison, 1.0],
-            gradient=minimise(loss),
+            batches=[[1.0], [1.0], [poison], [1.0]],
+            gradient=minimise(model, loss),
             schedule=STEPS,
             stage="train",
             progress=tiny.quiet,
@@ -103,8 +103,8 @@ def test_progress_tells_the_fraction_and_an_estimate() -> None:
     loss: Callable[[float], Tensor] = lambda factor: (model.weight * factor).sum()  # noqa: E731 - one expression
     fit(
         model=model,
-        batches=[1.0] * 4,
-        gradient=minimise(loss),
+        batches=[[1.0]] * 4,
+        gradient=minimise(model, loss),
         schedule=STEPS,
         stage="train",
         progress=lambda stage, fraction, eta: told.append((stage, fraction, eta)),
