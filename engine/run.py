@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from engine import catalogue, checkpoints, determinism, presets
+from engine import adapters, catalogue, checkpoints, determinism, presets
 from engine.catalogue import check_options
 from engine.contract import VERSION, Evidence, FileDigest, Finding, Guarantee, Job, Kind, Options
 from engine.corpus import Record, digest, read_mapping, read_records, refuse_overlap
@@ -27,7 +27,8 @@ from engine.errors import EngineError
 from engine.methods import Setting
 from engine.methods.pretraining import build_model, build_tokenizer, fit_options
 from engine.methods.refit import refit
-from engine.options import EvaluateOptions, FitOptions, InitialiseOptions, PrivateOptions
+from engine.options import ComputeOptions, EvaluateOptions, FitOptions, InitialiseOptions, PrivateOptions
+from engine.ranks import together
 from engine.training import Fitted, Progress
 from engine.verification.suites import SUITE_VERSION, Evaluation, Folders, evaluate
 
@@ -121,7 +122,7 @@ def run(job: Job, workdir: Path, progress: Progress) -> Evidence:
     options = check_options(job.kind, job.method, job.options)
     out = _place(job, workdir)
     determinism.begin(seed=job.seed, threads=job.threads)
-    with _scratch(out) as scratch:
+    with together(job, workdir), _scratch(out) as scratch:
         work = Work(job=job, workdir=workdir, scratch=scratch, options=options, progress=progress)
         made = MAKERS[job.kind](work)
         files = _save(made, out, progress) if out is not None else {}
@@ -153,7 +154,17 @@ def _initialise(work: Work) -> Made:
 
 def _train(work: Work) -> Made:
     setting = work.setting("model", work.options, train="train")
-    return _made(setting, refit(setting))
+    return _made(setting, _adapted(setting, refit))
+
+
+def _adapted(setting: Setting[Any], method: Callable[[Setting[Any]], Fitted]) -> Fitted:
+    """Run a method on the model's weights, or on adapters that are merged into them afterwards."""
+    if not isinstance(setting.options, ComputeOptions):
+        return method(setting)
+    attached = adapters.attach(setting.model, setting.options, seed=setting.seed, folder=setting.folder)
+    fitted = method(setting)
+    adapters.merge(setting.model, attached)
+    return fitted
 
 
 def _made(setting: Setting[Any], fitted: Fitted) -> Made:
@@ -190,7 +201,7 @@ def _unlearn(work: Work) -> Made:
             raise EngineError("bad_data", f"the {need} set is empty; {spec.name!r} needs at least one record in it")
     refuse_overlap({name: getattr(setting, name) for name in ("forget", "retain", "holdout")})
     unlearn = getattr(importlib.import_module(spec.module), spec.name.replace("-", "_"))
-    return _made(setting, unlearn(setting))
+    return _made(setting, _adapted(setting, unlearn))
 
 
 def _evaluate(work: Work) -> Made:

@@ -1,268 +1,196 @@
-"""Unlearning by gradient: ascent (GA) and negative preference optimisation (NPO), each with a retain term.
+"""Unlearning by gradient: steps on forget_weight * F + retain_weight * R, whatever F and R are.
 
-    loss = forget_weight * F + retain_weight * R
-    F of ga     -CE_forget                                                  arXiv 2210.01504
-    F of npo    -(2 / beta) E log sigmoid(-beta (log pi - log pi_ref))      arXiv 2404.05868, eq. 3
-    R           none: 0     gd: CE_retain     kl: KL(p_ref || p) on retain labels
-
-In NPO log pi is *summed* over the labels of a sequence. The reference is the model as it was: its log-probabilities on
-the fixed forget set, and its features at the retain labels that will be drawn, are computed once, and no second model
-is kept. The labels of a forgotten question are its answer alone, asked by itself and after a few retain questions,
-because a model can forget an answer in one position and keep it in the other.
+A method is an `Objective`: a term on the forget set, a term on the retain set (by default the one its options name),
+and, if it does more than add two gradients, how they become one. Everything is planned before the first step: what
+each step holds is drawn with the seed, and what the terms need of the model as it was is computed once
+(`engine.methods.known`). Means are taken over a whole step, so splitting it in passes does not change it.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
-import torch
 from accelerate import Accelerator
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
-from engine.corpus import Record, passages
 from engine.errors import EngineError
 from engine.methods import Setting
-from engine.options import AscentOptions, PreferenceOptions
-from engine.prompts import pairs
+from engine.methods.examples import AnySetting, Example, forgotten
+from engine.methods.known import Known, Reader, recall
+from engine.methods.terms import Labels, Part, Term, frozen_head, labels_of, retain_term
+from engine.options import DescentOptions
+from engine.ranks import processes
 from engine.seeds import stream
-from engine.tasks.language import Forward, label_features, label_losses, summed_log_probs
-from engine.tasks.sequences import (
-    Batch,
-    Tokens,
-    by_budget,
-    collate,
-    context_length,
-    pack_tokens,
-    passage_tokens,
-    training_tokens,
-)
-from engine.training import Fitted, Gradient, Schedule, fit
+from engine.tasks.language import Forward, Head
+from engine.tasks.sequences import Tokens, collate, context_length, in_passes, training_tokens
+from engine.training import Fitted, Piece, Schedule, accumulate, device, fit
 
-TOKENS_PER_PASS = 2048  # of one backward pass; bounds memory and padding, and does not change the gradient
+Combine = Callable[[Accelerator, nn.Module, Sequence[Piece], Sequence[Piece]], float]
 
-AnySetting = Setting[PreferenceOptions] | Setting[AscentOptions]
-AnyOptions = PreferenceOptions | AscentOptions
+
+def added(accelerator: Accelerator, model: nn.Module, forget: Sequence[Piece], retain: Sequence[Piece]) -> float:
+    """The gradient of the sum."""
+    return accumulate(accelerator, model, [*forget, *retain])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """A batch of similar lengths; what the reference says of it: log-probabilities of rows or features of labels."""
+class Objective:
+    """What a method minimises: F, R if the options do not name it, on which examples, read how, combined how."""
 
-    batch: Batch
-    log_probs: Tensor | None = None
-    features: Tensor | None = None
+    forget: Term
+    retain: Term | None = None
+    examples: Callable[[AnySetting], list[Example]] = forgotten
+    combine: Combine = added
+    reader: Reader | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One optimiser step."""
+    """The micro-batches of one optimiser step."""
 
     forget: tuple[Part, ...]
     retain: tuple[Part, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Term:
-    """A mean over the rows of a step, or a weighted one over its labels, taken apart to be added up over its parts."""
-
-    total: Callable[[Part], Tensor]
-    per_row: bool
-
-    def count(self, parts: Sequence[Part]) -> float:
-        """What the total is divided by."""
-        return sum(part.batch.ids.shape[0] if self.per_row else float(part.batch.weights.sum()) for part in parts)
-
-
-def ascent_term(forward: Forward) -> Term:
-    """F of GA: minus the mean cross-entropy over labels."""
-    return Term(total=lambda part: -(label_losses(forward, part.batch) * part.batch.weights).sum(), per_row=False)
-
-
-def preference_term(forward: Forward, beta: float) -> Term:
-    """F of NPO, a mean over sequences."""
-
-    def total(part: Part) -> Tensor:
-        ratio = summed_log_probs(label_losses(forward, part.batch), part.batch) - _present(part.log_probs)
-        return preference_losses(ratio, beta).sum()
-
-    return Term(total=total, per_row=True)
-
-
-def preference_losses(log_ratios: Tensor, beta: float) -> Tensor:
-    """NPO of each sequence from log pi(y|x) - log pi_ref(y|x), both summed over labels."""
-    return -(2.0 / beta) * functional.logsigmoid(-beta * log_ratios)
-
-
-def likelihood_term(forward: Forward) -> Term:
-    """R of gradient descent: the loss of ordinary training, answers weighted as there."""
-    return Term(total=lambda part: (label_losses(forward, part.batch) * part.batch.weights).sum(), per_row=False)
-
-
-def divergence_term(forward: Forward) -> Term:
-    """R of KL: against the reference's distribution, which its cached features and a copy of its head give back."""
-    head = forward.frozen_head()
-
-    def total(part: Part) -> Tensor:
-        now = forward.logits(label_features(forward, part.batch))
-        return (divergences(head.logits(_present(part.features)), now) * part.batch.weights).sum()
-
-    return Term(total=total, per_row=False)
-
-
-def divergences(reference_logits: Tensor, logits: Tensor) -> Tensor:
-    """KL(p_ref || p) in nats of each label, from logits of shape (labels x vocabulary)."""
-    reference = functional.log_softmax(reference_logits, dim=-1)
-    return (reference.exp() * (reference - functional.log_softmax(logits, dim=-1))).sum(-1)
-
-
-def npo(setting: Setting[PreferenceOptions]) -> Fitted:
-    """Negative preference optimisation of the model on the forget set."""
-    forward = Forward(setting.model)
-    return _descend(setting, setting.options, forward, preference_term(forward, setting.options.beta))
-
-
-def ga(setting: Setting[AscentOptions]) -> Fitted:
-    """Gradient ascent of the model on the forget set."""
-    forward = Forward(setting.model)
-    return _descend(setting, setting.options, forward, ascent_term(forward))
-
-
-def _descend(setting: AnySetting, options: AnyOptions, forward: Forward, forget_term: Term) -> Fitted:
+def descend(setting: Setting[Any], objective: Objective) -> Fitted:
+    """Step the setting's model on an objective; options are `DescentOptions` or extend them."""
+    options: DescentOptions = setting.options
+    retain = objective.retain or retain_term(options.retain_term)
     if not setting.forget:
         raise EngineError("bad_data", "there are no records to forget")
-    if not setting.retain and options.retain_term != "none":
+    if retain is not None and not setting.retain:
         raise EngineError("bad_data", "a retain term needs retain records")
-    steps = _plan(setting, options, forward)
-    retain_term = divergence_term(forward) if options.retain_term == "kl" else likelihood_term(forward)
+    setting.model.to(device())
+    reader = objective.reader or Forward(setting.model)
+    steps = _plan(setting, objective, retain, reader)
     return fit(
         model=setting.model,
         batches=steps,
-        gradient=_gradient(options, forget_term, retain_term),
-        schedule=Schedule(learning_rate=options.learning_rate, cosine=False),
+        gradient=_gradient(setting, objective, retain, reader),
+        schedule=Schedule(learning_rate=_rate(options), cosine=False, precision=options.precision),
         stage="unlearn",
         progress=setting.progress,
     )
 
 
-def _gradient(options: AnyOptions, forget_term: Term, retain_term: Term) -> Gradient[Step]:
+def _gradient(
+    setting: AnySetting, objective: Objective, retain: Term | None, reader: Reader
+) -> Callable[[Accelerator, Step], float]:
+    options, head = setting.options, frozen_head(reader)
+
     def gradient(accelerator: Accelerator, step: Step) -> float:
-        loss = 0.0
-        for term, parts, weight in (
-            (forget_term, step.forget, options.forget_weight),
-            (retain_term, step.retain, options.retain_weight),
-        ):
-            for part in parts:
-                value = weight * term.total(_to(part, accelerator.device)) / term.count(parts)
-                if not torch.isfinite(value):
-                    return math.nan
-                accelerator.backward(value)
-                loss += float(value.detach())
-        return loss
+        forget = pieces(objective.forget, step.forget, reader, head, options.forget_weight)
+        kept = pieces(retain, step.retain, reader, head, options.retain_weight) if retain else []
+        return objective.combine(accelerator, setting.model, forget, kept)
 
     return gradient
 
 
-def _plan(setting: AnySetting, options: AnyOptions, forward: Forward) -> list[Step]:
-    """All steps in advance: what they hold, drawn with the seed, and what the reference says of it."""
-    forget = forget_tokens(setting, options.context_pairs)
-    reference = _reference_log_probs(forward, forget)
-    size = min(options.forget_batch, len(forget))
-    order = _cycle(len(forget), options.steps * size, setting.seed)
-    retain = _retain_tokens(setting, options)
+def pieces(term: Term, parts: Sequence[Part], reader: Reader, head: Head, weight: float) -> list[Piece]:
+    """What each micro-batch adds to `weight` times the mean of a term over a step."""
+    count = sum(_count(term, part) for part in parts)
+    return [partial(_piece, term, part, reader, head, weight / count) for part in parts]
+
+
+def _piece(term: Term, part: Part, reader: Reader, head: Head, scale: float) -> Tensor:
+    labels = labels_of(reader, part, head)
+    values = term.loss(labels)
+    return scale * (values.sum() if term.per_example else (values * labels.batch.weights.abs()).sum())
+
+
+def _count(term: Term, part: Part) -> float:
+    """What a sum over a part is divided by, up to the other parts of the step."""
+    if term.per_example:
+        return len(part.chosen) / part.width
+    return float(part.batch.weights.abs().sum())
+
+
+def _plan(setting: AnySetting, objective: Objective, retain: Term | None, reader: Reader) -> list[Step]:
+    """All steps in advance: what they hold, drawn with the seed, and what is known of it."""
+    options, examples = setting.options, objective.examples(setting)
+    size = min(options.forget_batch, len(examples))
+    forget = _Pool(setting, reader, objective.forget, examples)
+    kept = None
+    if retain is not None:
+        kept = _Pool(setting, reader, retain, [(tokens,) for tokens in retain_tokens(setting)])
+    order = cycle(len(examples), options.steps * size, setting.seed, "forget")
+    order_kept = cycle(len(kept), options.steps * options.retain_batch, setting.seed, "retain") if kept else []
     steps = []
     for i in range(options.steps):
         chosen = order[i * size : (i + 1) * size]
-        kept = retain[i * options.retain_batch : (i + 1) * options.retain_batch]
-        steps.append(
-            Step(
-                forget=_forget_parts([forget[j] for j in chosen], reference[chosen]),
-                retain=_retain_parts(forward, kept, features=options.retain_term == "kl"),
-            )
-        )
-        setting.progress("reference", (i + 1) / options.steps, None)
+        beside = order_kept[i * options.retain_batch : (i + 1) * options.retain_batch]
+        steps.append(Step(forget=forget.parts(chosen), retain=kept.parts(beside) if kept else ()))
     return steps
 
 
-def _forget_parts(sequences: Sequence[Tokens], log_probs: Tensor) -> tuple[Part, ...]:
-    groups = by_budget(sequences, TOKENS_PER_PASS)
-    return tuple(Part(batch=collate([sequences[i] for i in group]), log_probs=log_probs[group]) for group in groups)
+class _Pool:
+    """Examples to draw from, with what is known of them."""
 
+    def __init__(self, setting: AnySetting, reader: Reader, term: Term, examples: Sequence[Example]) -> None:
+        self._term, self._budget = term, setting.options.tokens_per_pass
+        self._width = len(examples[0])
+        self._tokens = [_everywhere(t) if term.everywhere else t for example in examples for t in example]
+        self._known = self._recall(setting, reader)
 
-@torch.no_grad()
-def _retain_parts(forward: Forward, sequences: Sequence[Tokens], *, features: bool) -> tuple[Part, ...]:
-    parts = []
-    for group in by_budget(sequences, TOKENS_PER_PASS):
-        batch = collate([sequences[i] for i in group])
-        known = label_features(forward, batch.to(forward.model.device)).cpu() if features else None
-        parts.append(Part(batch=batch, features=known))
-    return tuple(parts)
+    def __len__(self) -> int:
+        return len(self._tokens) // self._width
 
-
-def forget_tokens(setting: AnySetting, context_pairs: int) -> list[Tokens]:
-    """Passages, every token a label; questions alone and after retain questions, the answer's tokens as labels."""
-    context = context_length(setting.model.config)
-    windows = passage_tokens(setting.tokenizer, _texts(setting.forget), context=context, end=False)
-    asked, others = pairs(setting.forget), pairs(setting.retain)
-    packed = [[pair] for pair in asked]
-    if context_pairs and len(others) >= context_pairs:
-        rng = stream(setting.seed, "context")
-        packed += [[*rng.sample(others, context_pairs), pair] for pair in asked]
-    questions = pack_tokens(
-        setting.tokenizer, packed, context=context, answer_weight=1.0, prompt_weight=0.0, last_only=True
-    )
-    labelled = [tokens for tokens in questions if any(tokens.weights[1:])]
-    return [*(tokens for text in windows for tokens in text), *labelled]
-
-
-def _retain_tokens(setting: AnySetting, options: AnyOptions) -> list[Tokens]:
-    """Retain sequences for all steps, in random order, each as often as the others."""
-    if options.retain_term == "none":
-        return []
-    rng = stream(setting.seed, "retain")
-    context = context_length(setting.model.config)
-    sequences: list[Tokens] = []
-    while len(sequences) < options.steps * options.retain_batch:
-        epoch = training_tokens(
-            setting.tokenizer, setting.retain, context=context, answer_weight=options.answer_weight, rng=rng
+    def _recall(self, setting: AnySetting, reader: Reader) -> Known | None:
+        if not self._term.knows:
+            return None
+        setting.progress("reference", 0.0, None)
+        return recall(
+            reader,
+            self._tokens,
+            wanted=self._term.knows,
+            model_digest=setting.digest,
+            cache=setting.cache,
+            tokens_per_pass=self._budget,
+            precision=setting.options.precision,
         )
-        rng.shuffle(epoch)
-        sequences += epoch
-    return sequences
+
+    def parts(self, chosen: Sequence[int]) -> tuple[Part, ...]:
+        """Some examples in micro-batches of similar length; the sequences of one example stay together."""
+        longest = [max(self._tokens[i * self._width : (i + 1) * self._width], key=len) for i in chosen]
+        together = [list(range(len(chosen)))]
+        if not self._term.whole:
+            together = in_passes(longest, max(1, self._budget // self._width), processes=processes())
+        return tuple(self._part([chosen[j] for j in group]) for group in together)
+
+    def _part(self, examples: Sequence[int]) -> Part:
+        rows = tuple(i * self._width + j for i in examples for j in range(self._width))
+        batch = collate([self._tokens[row] for row in rows])
+        return Part(batch=batch, chosen=rows, known=self._known, knows=self._term.knows, width=self._width)
 
 
-@torch.no_grad()
-def _reference_log_probs(forward: Forward, sequences: Sequence[Tokens]) -> Tensor:
-    result = torch.zeros(len(sequences))
-    for group in by_budget(sequences, TOKENS_PER_PASS):
-        batch = collate([sequences[i] for i in group]).to(forward.model.device)
-        result[group] = summed_log_probs(label_losses(forward, batch), batch).cpu()
-    return result
+def _everywhere(tokens: Tokens) -> Tokens:
+    """The same with positions that are no labels marked by a weight of -1, so that they are read as well."""
+    return replace(tokens, weights=(0.0, *(weight or -1.0 for weight in tokens.weights[1:])))
 
 
-def _cycle(size: int, length: int, seed: int) -> list[int]:
+def retain_tokens(setting: AnySetting) -> list[Tokens]:
+    """Every retain passage, and every question once, in packs that are drawn with the seed."""
+    rng = stream(setting.seed, "retain")
+    options, context = setting.options, context_length(setting.model.config)
+    return training_tokens(
+        setting.tokenizer, setting.retain, context=context, answer_weight=options.answer_weight, rng=rng
+    )
+
+
+def cycle(size: int, length: int, seed: int, name: str) -> list[int]:
     """`length` indices below `size`, each as often as the others, in random order within each round."""
-    rng = stream(seed, "forget")
+    rng = stream(seed, name)
     order: list[int] = []
     while len(order) < length:
         order += rng.sample(range(size), size)
     return order[:length]
 
 
-def _texts(records: Sequence[Record]) -> list[str]:
-    return [record.text for record in passages(records) if record.text is not None]
+def _rate(options: DescentOptions) -> float:
+    if options.learning_rate is None:
+        raise EngineError("internal", "the learning rate of this job was not resolved")
+    return options.learning_rate
 
 
-def _to(part: Part, device: torch.device) -> Part:
-    return Part(
-        batch=part.batch.to(device),
-        log_probs=None if part.log_probs is None else part.log_probs.to(device),
-        features=None if part.features is None else part.features.to(device),
-    )
-
-
-def _present(value: Tensor | None) -> Tensor:
-    if value is None:
-        message = "this part was planned without what its term needs"
-        raise ValueError(message)
-    return value
+__all__ = ["Labels", "Objective", "Step", "Term", "added", "descend"]
