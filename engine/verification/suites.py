@@ -43,9 +43,7 @@ def _membership(asked: Evaluation, records: Records) -> Found:
 
 
 def _restor(asked: Evaluation, _records: Records) -> Found:
-    benchmark = restor.read(asked.needed())
-    found = restor.evaluate(benchmark, asked.folders, options=asked.options, seed=asked.seed, progress=asked.progress)
-    return Found(findings=found, items_digest=benchmark.digest())
+    return restor.evaluate(asked)
 
 
 def _compared(asked: Evaluation, items: Items) -> Found:
