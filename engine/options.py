@@ -135,7 +135,9 @@ class EvaluateOptions(Options):
     """Which suite, and how large; what is drawn is drawn with the job's seed.
 
     TOFU: the forget `split` (`auto`: the largest whose perturbed answers are there), how many `items` of each file
-    (0: all; the published logs hold 300), and how many tokens an answer may have.
+    (0: all; the published logs hold 300), and how many tokens an answer may have. Attacks: at most how many forgotten
+    questions and passages; the steps, AdamW rate and batch of relearning; bits of weights; answer tokens that are
+    given; examples in context.
     """
 
     suite: str = field(default="records", metadata={"choices": SUITES})
@@ -150,6 +152,14 @@ class EvaluateOptions(Options):
     split: str = one_of(*SPLITS)
     items: int = at_least(0, 0)
     generated_tokens: int = at_least(1, 200)
+    attack_items: int = at_least(1, 200)
+    attack_steps: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50)
+    attack_rate: float = above(0, 1e-3)
+    attack_tokens_per_batch: int = at_least(64, 512)
+    attack_bits: tuple[int, ...] = (8, 4)
+    attack_prefill: tuple[int, ...] = (1, 2, 4, 8)
+    attack_shots: tuple[int, ...] = (0, 5, 10)
+    judged: bool = False  # restor: score a judge's verdicts too
 
 
 BY_KIND: dict[str, type[Options]] = {
