@@ -198,7 +198,8 @@ def _main() -> None:
 
 
 def _die_with_the_engine() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):
+        pass
     os._exit(1)
 
 

@@ -63,6 +63,8 @@ def _schedule(setting: Setting[FitOptions]) -> Schedule:
     rate, matrix_rate = options.learning_rate, options.matrix_learning_rate
     if rate is None:
         raise EngineError("bad_options", "training needs a learning_rate, or a preset in its place")
+    if matrix_rate is not None and options.lora_rank:
+        raise EngineError("bad_options", "adapters are stepped by AdamW; leave matrix_learning_rate out")
     return Schedule(learning_rate=rate, matrix_learning_rate=matrix_rate, precision=options.precision)
 
 
