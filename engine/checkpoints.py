@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from engine import guards
 from engine.errors import EngineError
 
 logging.disable_progress_bar()
@@ -36,7 +37,7 @@ def check(folder: Path) -> None:
 
 
 def load_model(folder: Path) -> PreTrainedModel:
-    """The causal language model of a folder, float32, in evaluation mode."""
+    """The causal language model of a folder, float32, in evaluation mode; with its guard, if there is one."""
     check(folder)
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -47,7 +48,7 @@ def load_model(folder: Path) -> PreTrainedModel:
             "bad_model", f"the model folder {folder.name!r} is not a causal language model that can be loaded"
         ) from error
     model.eval()
-    return model
+    return guards.wrap(model, folder) if guards.present(folder) else model
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

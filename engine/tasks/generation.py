@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 
+from engine.guards import reads_at_once
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stop:
@@ -63,7 +65,7 @@ def generate(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, limits: Sequence[int], stop: Stop, rows: int = 64
 ) -> list[list[int]]:
     """Greedy continuations, at most `limits[i]` new tokens for prompt i, without the token that stopped it."""
-    stop, read = stop.to(model.device), _common(prompts)
+    stop, read = stop.to(model.device), 0 if reads_at_once(model) else _common(prompts)
     shared = _read_prefix(model, prompts[0][:read]) if read else None
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), limits[i]))
     result: dict[int, list[int]] = {}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from engine.guards import scoring
 from engine.tasks.packing import Distinct, Packed, Row, alone, attention, batches, distinct, pack, together
 from engine.tasks.sequences import Batch, Tokens
 
@@ -52,7 +53,8 @@ class Forward:
     def packed(self, batch: Packed) -> Tensor:
         """Features at the positions that predict labels (labels x width), of rows that may share beginnings."""
         mask = None if batch.segments is None else attention(batch.segments, self.model.dtype)
-        return self.features(batch.ids, batch.places, mask)[batch.rows, batch.columns]
+        with scoring(self.model, batch.ids, batch.rows, batch.columns):
+            return self.features(batch.ids, batch.places, mask)[batch.rows, batch.columns]
 
     @torch.no_grad()
     def shares(self, longest: int) -> bool:
@@ -119,7 +121,8 @@ class TokenScores:
 
 def label_features(forward: Forward, batch: Batch, positions: Tensor | None = None) -> Tensor:
     """Features at the positions that predict labels (labels x width)."""
-    return forward.features(batch.ids, positions)[batch.rows, batch.positions]
+    with scoring(forward.model, batch.ids, batch.rows, batch.positions):
+        return forward.features(batch.ids, positions)[batch.rows, batch.positions]
 
 
 def label_losses(forward: Forward, batch: Batch) -> Tensor:
