@@ -13,7 +13,7 @@ from engine.contract import Estimate, Finding
 from engine.seeds import derive
 from engine.verification.items import Items
 from engine.verification.measure import Measurements
-from engine.verification.membership import privleak
+from engine.verification.membership import gain, privleak
 from engine.verification.statistics import EVERYTHING, LEVEL, Floats, Resampling, auc, auc_draws, estimate, resampling
 
 Models = Mapping[str, Measurements]
@@ -23,6 +23,8 @@ MEANS = (
     ("knowmem_f", "knowmem_f", "forget_questions"),
     ("knowmem_r", "knowmem_r", "retain_questions"),
     ("accuracy_f", "correct_f", "forget_questions"),
+    ("extraction_strength_f", "extraction_f", "memorised"),
+    ("exact_memorisation_f", "exact_f", "memorised"),
 )
 FRACTION = (0.0, 1.0)  # the span of ROUGE, accuracy and AUC
 AUCS = (
@@ -44,12 +46,16 @@ class Sample:
 def findings(models: Models, items: Items, *, resamples: int, seed: int) -> tuple[Finding, ...]:
     """All findings that the items allow, in a fixed order."""
     rooms = _Rooms(items=items, resamples=resamples, seed=seed)
-    found = [_mean(metric, name, group, models, rooms) for metric, name, group in MEANS if getattr(items, group)]
+    found = [
+        _mean(metric, name, group, models, rooms)
+        for metric, name, group in MEANS
+        if getattr(items, group) and any(getattr(model, name) for model in models.values())
+    ]
     if items.forget_texts:
         found.append(_forget_loss(models, rooms))
     if items.forget_texts and items.holdout_texts:
         found += [_auc(metric, name, models, rooms) for metric, name in AUCS]
-        found.append(_privleak(models, rooms))
+        found += [_auc_reference(models, rooms), _privleak(models, rooms)]
     if "before" in models and "reference" in models and models["before"].margin_f:
         found.append(_recovery(models, rooms))
     return tuple(found)
@@ -90,12 +96,32 @@ def _auc(metric: str, name: str, models: Models, rooms: _Rooms) -> Finding:
 
 
 def _auc_samples(name: str, models: Models, rooms: _Rooms) -> dict[str, Sample]:
-    forget, holdout = rooms.of("forget_texts"), rooms.of("holdout_texts")
-    samples = {}
-    for role, m in models.items():
-        low, high = np.asarray(getattr(m, f"forget_{name}")), np.asarray(getattr(m, f"holdout_{name}"))
-        samples[role] = Sample(value=auc(low, high), draws=auc_draws(low, high, forget, holdout))
-    return samples
+    return {
+        role: _auc_sample(np.asarray(getattr(m, f"forget_{name}")), np.asarray(getattr(m, f"holdout_{name}")), rooms)
+        for role, m in models.items()
+    }
+
+
+def _auc_sample(low: Floats, high: Floats, rooms: _Rooms) -> Sample:
+    draws = auc_draws(low, high, rooms.of("forget_texts"), rooms.of("holdout_texts"))
+    return Sample(value=auc(low, high), draws=draws)
+
+
+def _auc_reference(models: Models, rooms: _Rooms) -> Finding:
+    """Membership by what a text's log-probability gains over the reference; the reference itself gains nothing."""
+    if "reference" not in models:
+        return Finding(metric="auc_reference")
+    reference = models["reference"]
+    samples = {
+        role: _auc_sample(
+            gain(m.forget_log_prob, reference.forget_log_prob),
+            gain(m.holdout_log_prob, reference.holdout_log_prob),
+            rooms,
+        )
+        for role, m in models.items()
+        if role != "reference"
+    }
+    return _finding("auc_reference", samples, rooms.of("forget_texts").n, span=FRACTION)
 
 
 def _privleak(models: Models, rooms: _Rooms) -> Finding:

@@ -60,6 +60,11 @@ class Items:
     forget_texts: tuple[Text, ...] = ()
     holdout_texts: tuple[Text, ...] = ()
 
+    @property
+    def memorised(self) -> tuple[Passage | Question, ...]:
+        """What may be known by heart: every forgotten passage and every answer to a forgotten question."""
+        return (*self.passages, *self.forget_questions)
+
     def digest(self) -> str:
         """SHA-256 (hex) of everything that is asked."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""Items in, numbers out: the one place where verification touches a model. Numbers hold no text and may be cached.
+"""Items in, numbers out: where the suites of passages, questions and texts touch a model. Numbers hold no text.
 
-One teacher-forced pass over texts and options, one batched greedy generation for passages and one for questions;
-every metric is a function of what they return. Numbers are in the order of the items.
+One teacher-forced pass over texts, answers, continuations and options, one batched greedy generation for passages
+and one for questions; every metric is a function of what they return. Numbers are in the order of the items.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,11 +14,13 @@ from engine.errors import EngineError
 from engine.options import EvaluateOptions
 from engine.prompts import Pair, cut_answer, few_shot_prompt
 from engine.tasks.generation import generate, stop_at_blank_line, stop_at_end
-from engine.tasks.language import Forward, TokenScores, token_scores
-from engine.tasks.sequences import Tokens, context_length, pack_tokens, passage_tokens, prompt_ids
+from engine.tasks.language import TokenScores
+from engine.tasks.sequences import context_length, prompt_ids
 from engine.verification.items import Items, Passage, Question, Text
 from engine.verification.membership import mean_log_prob, min_k, min_k_plus_plus, per_zlib
+from engine.verification.memorisation import exact_memorisation, extraction_strength
 from engine.verification.muse import normalised, rouge_l
+from engine.verification.passes import Pass, joined
 
 Numbers = tuple[float, ...]
 
@@ -32,6 +34,8 @@ class Measurements:
     correct_f: Numbers = ()
     knowmem_r: Numbers = ()
     margin_f: Numbers = ()
+    extraction_f: Numbers = ()
+    exact_f: Numbers = ()
     forget_min_k: Numbers = ()
     holdout_min_k: Numbers = ()
     forget_min_k_plus_plus: Numbers = ()
@@ -55,26 +59,44 @@ def measure(
     forget = answers(model, tokenizer, items.forget_questions, items.forget_examples, options.answer_tokens)
     retain = answers(model, tokenizer, items.retain_questions, items.retain_examples, options.answer_tokens)
     report(0.7)
-    margins = option_margins(model, tokenizer, items.forget_questions, options.tokens_per_batch)
-    forgotten = score_texts(model, tokenizer, items.forget_texts, options.tokens_per_batch)
-    held_out = score_texts(model, tokenizer, items.holdout_texts, options.tokens_per_batch)
-    report(1.0)
-    found = Measurements(
+    likelihoods = score(model, tokenizer, items, options)
+    generated = Measurements(
         verbmem=verbatim,
         knowmem_f=_rouges(items.forget_questions, forget),
         correct_f=tuple(float(is_correct(q, a)) for q, a in zip(items.forget_questions, forget, strict=True)),
         knowmem_r=_rouges(items.retain_questions, retain),
-        margin_f=margins,
-        forget_min_k=tuple(min_k(s.log_probs, options.min_k) for s in forgotten),
-        holdout_min_k=tuple(min_k(s.log_probs, options.min_k) for s in held_out),
-        forget_min_k_plus_plus=_standardised(forgotten, options.min_k),
-        holdout_min_k_plus_plus=_standardised(held_out, options.min_k),
-        forget_zlib=_compressed(forgotten, items.forget_texts),
-        holdout_zlib=_compressed(held_out, items.holdout_texts),
-        forget_log_prob=tuple(mean_log_prob(s.log_probs) for s in forgotten),
-        holdout_log_prob=tuple(mean_log_prob(s.log_probs) for s in held_out),
     )
-    return asdict(found)
+    return asdict(generated) | likelihoods
+
+
+def score(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Items, options: EvaluateOptions
+) -> dict[str, Numbers]:
+    """Everything that is a likelihood, from one pass."""
+    planned = Pass(model, tokenizer)
+    continued = planned.continuations(items.passages, options.continuation_tokens)
+    answered = planned.answers([(q.question, q.answers[0]) for q in items.forget_questions])
+    optional = planned.answers(_options(items.forget_questions))
+    texts, holdout = planned.texts(items.forget_texts), planned.texts(items.holdout_texts)
+    scores = planned.run(options.tokens_per_batch)
+    memorised = [*scores[continued], *scores[answered]]
+    return {
+        "margin_f": _margins(items.forget_questions, scores[optional]),
+        "extraction_f": tuple(extraction_strength(s.hits) for s in memorised),
+        "exact_f": tuple(exact_memorisation(s.hits) for s in memorised),
+        **membership("forget", [joined(scores[s]) for s in texts], items.forget_texts, options.min_k),
+        **membership("holdout", [joined(scores[s]) for s in holdout], items.holdout_texts, options.min_k),
+    }
+
+
+def membership(group: str, scores: Sequence[TokenScores], texts: Sequence[Text], share: float) -> dict[str, Numbers]:
+    """The membership scores of a group of texts: those of each text alone, the reference's come from two models."""
+    return {
+        f"{group}_min_k": tuple(min_k(s.log_probs, share) for s in scores),
+        f"{group}_min_k_plus_plus": tuple(min_k_plus_plus(s.log_probs, s.means, s.deviations, share) for s in scores),
+        f"{group}_zlib": tuple(per_zlib(s.log_probs, t.text) for s, t in zip(scores, texts, strict=True)),
+        f"{group}_log_prob": tuple(mean_log_prob(s.log_probs) for s in scores),
+    }
 
 
 def continuations(
@@ -93,8 +115,9 @@ def continuations(
     outputs = tokenizer.batch_decode(
         generate(model, prompts, limits=[limit] * len(items), stop=stop), skip_special_tokens=True
     )
+    start = isinstance(tokenizer.bos_token_id, int)  # counts as one of the published 128
     truths = [
-        str(tokenizer.decode(ids[:limit]))
+        str(tokenizer.decode(ids[: limit - start], skip_special_tokens=True))
         for ids in tokenizer([i.truth for i in items], add_special_tokens=False)["input_ids"]
     ]
     return tuple(rouge_l(truth, output) for truth, output in zip(truths, outputs, strict=True))
@@ -123,54 +146,35 @@ def is_correct(item: Question, answer: str) -> bool:
     return bool(given) and given in {normalised(truth) for truth in item.answers}
 
 
-def option_margins(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Question], budget: int
-) -> Numbers:
-    """RESTOR's option analysis: log-probability a token of the true answer minus the mean of the alternatives.
-
-    Nothing where a question has no alternatives: a mean over some of the questions would be another metric.
-    """
-    if not all(item.alternatives for item in items):
-        return ()
-    packs = [[(item.question, option)] for item in items for option in (item.answers[0], *item.alternatives)]
-    context = context_length(model.config)
-    sequences = pack_tokens(tokenizer, packs, context=context, answer_weight=1.0, prompt_weight=0.0, last_only=True)
-    scores = iter([float(s.log_probs.mean()) for s in token_scores(Forward(model), sequences, tokens_per_batch=budget)])
-    margins = []
-    for item in items:
-        true, others = next(scores), [next(scores) for _ in item.alternatives]
-        margins.append(true - float(np.mean(others)))
-    return tuple(margins)
-
-
 def score_texts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Text], budget: int
 ) -> list[TokenScores]:
     """Every token of every text; a text longer than the context is scored in windows that are then joined."""
-    windows = passage_tokens(tokenizer, [item.text for item in items], context=context_length(model.config), end=False)
-    flat: list[Tokens] = [tokens for text in windows for tokens in text]
-    scores = iter(token_scores(Forward(model), flat, tokens_per_batch=budget))
-    return [_joined([next(scores) for _ in text]) for text in windows]
+    planned = Pass(model, tokenizer)
+    texts = planned.texts(items)
+    scores = planned.run(budget)
+    return [joined(scores[one]) for one in texts]
 
 
-def _joined(parts: Sequence[TokenScores]) -> TokenScores:
-    return TokenScores(
-        log_probs=np.concatenate([part.log_probs for part in parts]),
-        hits=np.concatenate([part.hits for part in parts]),
-        means=np.concatenate([part.means for part in parts]),
-        deviations=np.concatenate([part.deviations for part in parts]),
-    )
+def _options(items: Sequence[Question]) -> list[Pair]:
+    """The true answer and the alternatives of each question; nothing where one has none (see `_margins`)."""
+    if not all(item.alternatives for item in items):
+        return []
+    return [(item.question, option) for item in items for option in (item.answers[0], *item.alternatives)]
+
+
+def _margins(items: Sequence[Question], scores: Sequence[TokenScores]) -> Numbers:
+    """RESTOR's option analysis: log-probability a token of the true answer minus the mean of the alternatives.
+
+    Nothing where a question has no alternatives: a mean over some of the questions would be another metric.
+    """
+    means = iter([float(s.log_probs.mean()) for s in scores])
+    if not scores:
+        return ()
+    return tuple(next(means) - float(np.mean([next(means) for _ in item.alternatives])) for item in items)
 
 
 def _rouges(items: Sequence[Question], given: Sequence[str]) -> Numbers:
     return tuple(
         max(rouge_l(truth, answer) for truth in item.answers) for item, answer in zip(items, given, strict=True)
     )
-
-
-def _standardised(scores: Sequence[TokenScores], share: float) -> Numbers:
-    return tuple(min_k_plus_plus(s.log_probs, s.means, s.deviations, share) for s in scores)
-
-
-def _compressed(scores: Sequence[TokenScores], items: Sequence[Text]) -> Numbers:
-    return tuple(per_zlib(s.log_probs, item.text) for s, item in zip(scores, items, strict=True))

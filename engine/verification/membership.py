@@ -7,6 +7,7 @@ cent.
 """
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,6 +34,11 @@ def mean_log_prob(log_probs: Floats) -> float:
 def per_zlib(log_probs: Floats, text: str) -> float:
     """Summed log-probability per byte of the compressed text (Carlini et al. 2021)."""
     return float(log_probs.sum()) / len(zlib.compress(text.encode()))
+
+
+def gain(log_probs: Sequence[float], reference: Sequence[float]) -> Floats:
+    """Reference difference (Carlini et al. 2021, section 5): mean log-probability of each text less the reference's."""
+    return np.asarray(log_probs, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
 
 
 def privleak(after: Floats | float, reference: Floats | float) -> Floats:

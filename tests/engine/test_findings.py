@@ -1,5 +1,7 @@
 """From numbers to findings: intervals, paired differences, and nulls where nothing can be said."""
 
+from dataclasses import replace
+
 import pytest
 
 from engine.contract import Estimate
@@ -27,6 +29,8 @@ def numbers(level: float, *, margin: float | None = None) -> Measurements:
         knowmem_f=tuple(spread),
         correct_f=tuple(float(value > 0.5) for value in spread),
         knowmem_r=(0.9, 0.8, 1.0, 0.7),
+        extraction_f=(*spread, *spread),
+        exact_f=(*spread, *spread),
         margin_f=tuple((4 * value if margin is None else margin) for value in spread),
         forget_min_k=forget,
         holdout_min_k=holdout,
@@ -52,8 +56,11 @@ def test_every_metric_is_reported_for_every_model_with_an_interval_around_its_va
     """And the number of people behind it."""
     found = by_metric(findings(MODELS, ITEMS, resamples=300, seed=1))
     assert set(found) >= {"verbmem_f", "knowmem_f", "knowmem_r", "privleak_auc", "privleak", "forget_loss", "recovery"}
+    assert found["auc_reference"].reference is None  # it gains nothing over itself
     for finding in found.values():
-        for estimate in (finding.before, finding.after, finding.reference, finding.difference):
+        alone = finding.metric == "auc_reference"
+        compared = () if alone else (finding.reference, finding.difference)
+        for estimate in (finding.before, finding.after, *compared):
             assert estimate is not None
             assert estimate.ci95[0] <= estimate.value <= estimate.ci95[1]
             assert estimate.n == (4 if finding.metric == "knowmem_r" else 6)
@@ -94,6 +101,18 @@ def test_without_a_reference_what_needs_one_is_null_and_the_rest_is_there() -> N
     assert "recovery" not in found
 
 
+def test_what_a_text_gained_over_the_reference_tells_members() -> None:
+    """Even where every text of the holdout is likelier than any forgotten one; nobody gains over himself."""
+    gained = {"after": replace(MODELS["reference"], forget_log_prob=(-8.0,) * 6), "reference": MODELS["reference"]}
+    reference = replace(MODELS["reference"], forget_log_prob=(-9.0,) * 6)
+    found = by_metric(findings(gained | {"reference": reference}, ITEMS, resamples=300, seed=1))
+    assert value(found["auc_loss"].after) == 1.0
+    assert value(found["auc_reference"].after) == 0.0
+    same = by_metric(findings({**gained, "after": reference, "reference": reference}, ITEMS, resamples=300, seed=1))
+    assert value(same["auc_reference"].after) == 0.5
+    assert by_metric(findings({"after": reference}, ITEMS, resamples=300, seed=1))["auc_reference"].after is None
+
+
 def test_a_reference_whose_auc_is_zero_gives_no_privleak() -> None:
     """Dividing by it would give any number."""
     models = {"after": MODELS["after"], "reference": numbers(3.0)}
@@ -105,5 +124,6 @@ def test_a_reference_whose_auc_is_zero_gives_no_privleak() -> None:
 def test_metrics_without_items_are_absent() -> None:
     """No holdout, no membership; no passages, no VerbMem."""
     items = Items(forget_questions=ITEMS.forget_questions)
-    found = by_metric(findings(MODELS, items, resamples=300, seed=1))
-    assert set(found) == {"knowmem_f", "accuracy_f", "recovery"}
+    models = {role: replace(m, extraction_f=m.verbmem, exact_f=m.verbmem) for role, m in MODELS.items()}
+    found = by_metric(findings(models, items, resamples=300, seed=1))
+    assert set(found) == {"knowmem_f", "accuracy_f", "recovery", "extraction_strength_f", "exact_memorisation_f"}

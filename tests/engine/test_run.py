@@ -153,7 +153,7 @@ def test_the_published_layouts_are_suites_of_their_own(data: Path, tiny_folder: 
     assert {"verbmem_f", "knowmem_f", "knowmem_r", "privleak_auc"} <= {f.metric for f in muse.findings}
     membership = evaluated(data, {"after": tiny_folder}, options={"suite": "membership"})
     assert {f.metric for f in membership.findings} == {
-        "forget_loss", "privleak_auc", "auc_loss", "auc_min_k_plus_plus", "auc_zlib", "privleak",
+        "forget_loss", "privleak_auc", "auc_loss", "auc_min_k_plus_plus", "auc_zlib", "auc_reference", "privleak",
     }  # fmt: skip
     with pytest.raises(EngineError, match="needs 'data'"):
         evaluated(data, {"after": tiny_folder}, options={"suite": "restor"})
