@@ -131,13 +131,61 @@ class DescentOptions(ComputeOptions):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WhpOptions(FitOptions):
+    """Who's Harry Potter: `reinforce_epochs` on the forget texts, then `epochs` on the generic labels of its blocks.
+
+    A block has at most `block` tokens. The second fit takes `generic_rate` times the learning rate of the first
+    (published: 1e-6 after 3e-6). `reduction` is what logits of substitutes lose once their term was read.
+    """
+
+    epochs: int = at_least(1, 8)
+    reinforce_epochs: int = at_least(1, 6)
+    generic_rate: float = above(0, 0.3)
+    alpha: float = above(0, 5.0)
+    block: int = at_least(8, 512)
+    reduction: float = at_least(0, 5.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WhpMuseOptions(FitOptions):
+    """MUSE's variant: `epochs` on the forget texts make the model that answers are contrasted with, at `alpha`."""
+
+    epochs: int = at_least(1, 10)
+    alpha: float = above(0, 4.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EcoOptions(Options):
+    """Embedding-corrupted prompts. Strengths are in units of the root mean square of the embedding table.
+
+    `corruption` of `count` components (0: all) that are the first, drawn with the seed, or the largest. The strength
+    is searched from `strength` on, until the score on the forget set is within `tolerance` of `surrogate`, which is
+    measured on the holdout set where it is not given. `false_alarms` above 0 asks for a conformal threshold.
+    """
+
+    corruption: str = one_of("noise", "zero", "flip")
+    components: str = one_of("first", "random", "largest")
+    count: int = at_least(0, 0)
+    strength: float = above(0, 0.5)
+    least_strength: float = above(0, 0.1)
+    search_steps: int = at_least(0, 10)
+    search_rate: float = above(0, 2.0)
+    search_width: float = above(0, 0.1)
+    tolerance: float = at_least(0, 0.02)
+    surrogate: float | None = field(default=None, metadata={"low": 0, "high": 1})
+    held_out: float = field(default=0.25, metadata={"above": 0, "high": 0.5})
+    false_alarms: float = field(default=0.0, metadata={"low": 0, "high": 0.5})
+    tokens_per_pass: int = at_least(16, 2048)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateOptions(Options):
     """Which suite, and how large; what is drawn is drawn with the job's seed.
 
     TOFU: the forget `split` (`auto`: the largest whose perturbed answers are there), how many `items` of each file
-    (0: all; the published logs hold 300), and how many tokens an answer may have. Attacks: at most how many forgotten
-    questions and passages; the steps, AdamW rate and batch of relearning; bits of weights; answer tokens that are
-    given; examples in context.
+    (0: all; the published logs hold 300), and how many tokens an answer may have.
+    Attacks: at most how many forgotten questions and passages; of relearning the steps, the AdamW rate (by default by
+    the model's size) and the batch; bits of weights; answer tokens that are given; examples in context.
     """
 
     suite: str = field(default="records", metadata={"choices": SUITES})
@@ -154,7 +202,7 @@ class EvaluateOptions(Options):
     generated_tokens: int = at_least(1, 200)
     attack_items: int = at_least(1, 200)
     attack_steps: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50)
-    attack_rate: float = above(0, 1e-3)
+    attack_rate: float | None = above(0, None)
     attack_tokens_per_batch: int = at_least(64, 512)
     attack_bits: tuple[int, ...] = (8, 4)
     attack_prefill: tuple[int, ...] = (1, 2, 4, 8)

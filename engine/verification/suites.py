@@ -1,13 +1,14 @@
 """The suites of an evaluation by name. A new suite is one line in `SUITES` and one name in `engine.options.SUITES`.
 
 `records` draws its items from the job's records; `muse` reads them from a folder in MUSE's published layout;
-`membership` asks texts alone; `restor` is RESTOR's own benchmark.
+`membership` asks texts alone; `restor` is RESTOR's own benchmark; `attacks` tries to bring the forgotten back.
 """
 
 from collections.abc import Callable
 
 from engine.errors import EngineError
 from engine.verification import restor
+from engine.verification.attacks import suite as attacks
 from engine.verification.evaluation import SUITE_VERSION, Evaluation, Folders, Found, Records
 from engine.verification.findings import findings
 from engine.verification.items import Items, draw, membership_texts
@@ -65,4 +66,5 @@ SUITES: dict[str, Suite] = {
     "muse": _muse,
     "membership": _membership,
     "restor": _restor,
+    "attacks": attacks.evaluate,
 }
