@@ -33,10 +33,11 @@ Ask = Callable[[PreTrainedModel, PreTrainedTokenizerFast, Callable[[float], None
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """Findings, and the digest of what was asked."""
+    """Findings, and the digest of what was asked; `data_digests` may say more, such as which split it was."""
 
     findings: tuple[Finding, ...]
     items_digest: str
+    data_digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

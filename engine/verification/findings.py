@@ -78,7 +78,7 @@ class _Rooms:
 def _mean(metric: str, name: str, group: str, models: Models, rooms: _Rooms) -> Finding:
     room = rooms.of(group)
     samples = {role: _sample(np.asarray(getattr(m, name), dtype=np.float64), room) for role, m in models.items()}
-    return _finding(metric, samples, room.n, span=FRACTION)
+    return finding(metric, samples, room.n, span=FRACTION)
 
 
 def _sample(values: Floats, room: Resampling) -> Sample:
@@ -88,11 +88,11 @@ def _sample(values: Floats, room: Resampling) -> Sample:
 def _forget_loss(models: Models, rooms: _Rooms) -> Finding:
     room = rooms.of("forget_texts")
     samples = {role: _sample(-np.asarray(m.forget_log_prob), room) for role, m in models.items()}
-    return _finding("forget_loss", samples, room.n)
+    return finding("forget_loss", samples, room.n)
 
 
 def _auc(metric: str, name: str, models: Models, rooms: _Rooms) -> Finding:
-    return _finding(metric, _auc_samples(name, models, rooms), rooms.of("forget_texts").n, span=FRACTION)
+    return finding(metric, _auc_samples(name, models, rooms), rooms.of("forget_texts").n, span=FRACTION)
 
 
 def _auc_samples(name: str, models: Models, rooms: _Rooms) -> dict[str, Sample]:
@@ -121,7 +121,7 @@ def _auc_reference(models: Models, rooms: _Rooms) -> Finding:
         for role, m in models.items()
         if role != "reference"
     }
-    return _finding("auc_reference", samples, rooms.of("forget_texts").n, span=FRACTION)
+    return finding("auc_reference", samples, rooms.of("forget_texts").n, span=FRACTION)
 
 
 def _privleak(models: Models, rooms: _Rooms) -> Finding:
@@ -156,7 +156,7 @@ def _recovery(models: Models, rooms: _Rooms) -> Finding:
             draws = (sample.draws - before.draws) / (reference.draws - before.draws)
             whole = np.float64(sample.value - before.value) / np.float64(reference.value - before.value)
             samples[role] = Sample(value=float(whole), draws=draws)
-    return _finding("recovery", samples, room.n)
+    return finding("recovery", samples, room.n)
 
 
 def _keeps_its_sign(value: float, draws: Floats) -> bool:
@@ -164,7 +164,8 @@ def _keeps_its_sign(value: float, draws: Floats) -> bool:
     return value != 0 and float((np.sign(draws) == np.sign(value)).mean()) >= LEVEL
 
 
-def _finding(metric: str, samples: Mapping[str, Sample], n: int, *, span: tuple[float, float] = EVERYTHING) -> Finding:
+def finding(metric: str, samples: Mapping[str, Sample], n: int, *, span: tuple[float, float] = EVERYTHING) -> Finding:
+    """One metric with the intervals of every model, and of after minus reference where both are there."""
     made = {role: estimate(sample.value, sample.draws, n, span=span) for role, sample in samples.items()}
     difference = None
     if "after" in samples and "reference" in samples:
@@ -182,4 +183,4 @@ def _finding(metric: str, samples: Mapping[str, Sample], n: int, *, span: tuple[
 
 def by_metric(found: Sequence[Finding]) -> dict[str, Finding]:
     """Findings by name."""
-    return {finding.metric: finding for finding in found}
+    return {one.metric: one for one in found}

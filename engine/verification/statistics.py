@@ -8,7 +8,7 @@ Student's t with the bootstrap's standard error. With a single person its items 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -40,6 +40,11 @@ class Resampling:
     def sizes(self) -> Floats:
         """Items per cluster (clusters,)."""
         return np.bincount(self.owners, minlength=self.counts.shape[1]).astype(np.float64)
+
+    def drawn(self) -> Iterator[Ints]:
+        """The items of each draw, by index, as often as their cluster was drawn."""
+        for counts in self.counts:
+            yield np.repeat(np.arange(len(self.owners)), counts[self.owners].astype(np.int64))
 
     def means(self, values: Floats) -> Floats:
         """The mean over items in each draw (draws,)."""

@@ -1,13 +1,14 @@
 """The suites of an evaluation by name. A new suite is one line in `SUITES` and one name in `engine.options.SUITES`.
 
 `records` draws its items from the job's records; `muse` reads them from a folder in MUSE's published layout;
-`membership` asks texts alone; `restor` is RESTOR's own benchmark; `attacks` tries to bring the forgotten back.
+`membership` asks texts alone; `restor` and `tofu` are those benchmarks in their own layouts; `attacks` tries to bring
+the forgotten back.
 """
 
 from collections.abc import Callable
 
 from engine.errors import EngineError
-from engine.verification import restor
+from engine.verification import restor, tofu_suite
 from engine.verification.attacks import suite as attacks
 from engine.verification.evaluation import SUITE_VERSION, Evaluation, Folders, Found, Records
 from engine.verification.findings import findings
@@ -66,5 +67,6 @@ SUITES: dict[str, Suite] = {
     "muse": _muse,
     "membership": _membership,
     "restor": _restor,
+    "tofu": tofu_suite.evaluate,
     "attacks": attacks.evaluate,
 }
