@@ -135,12 +135,13 @@ class WhpOptions(FitOptions):
     """Who's Harry Potter: `reinforce_epochs` on the forget texts, then `epochs` on the generic labels of its blocks.
 
     A block has at most `block` tokens. The second fit takes `generic_rate` times the learning rate of the first
-    (published: 1e-6 after 3e-6). `reduction` is what logits of substitutes lose once their term was read.
+    (published: 1e-6 after 3e-6, where the preset is 1e-5). `reduction` is what logits of substitutes lose once their
+    term was read.
     """
 
-    epochs: int = at_least(1, 8)
+    epochs: int = at_least(1, 10)
     reinforce_epochs: int = at_least(1, 6)
-    generic_rate: float = above(0, 0.3)
+    generic_rate: float = above(0, 0.1)
     alpha: float = above(0, 5.0)
     block: int = at_least(8, 512)
     reduction: float = at_least(0, 5.0)

@@ -74,11 +74,11 @@ class _Contrast:
         if isinstance(output, tuple):
             raise EngineError("bad_job", "a guarded model answers with return_dict=True only")
         asked = {name: value for name, value in kwargs.items() if name not in {"labels", "past_key_values"}}
-        cache = kwargs.get("past_key_values") or getattr(output, "past_key_values", None)
+        cache: Any = kwargs.get("past_key_values") or getattr(output, "past_key_values", None)
         second = None if cache is None else self._second_half(cache, _width(args, kwargs))
         self._follow(model)
         told = self.reinforced(*args, **asked, past_key_values=second)
-        if second is not None:
+        if cache is not None and second is not None:
             cache.layers[self.layers :] = second.layers
         output.logits = contrasted(output.logits, told.logits, self.alpha)
         if kwargs.get("labels") is not None:
@@ -102,7 +102,7 @@ class _Contrast:
         """Be where the first model is, and in its numbers: it may have been moved since."""
         there = next(model.parameters())
         if any(tensor.device != there.device or tensor.dtype != there.dtype for tensor in self.own[:1]):
-            self.reinforced.to(device=there.device, dtype=there.dtype)
+            cast("nn.Module", self.reinforced).to(device=there.device, dtype=there.dtype)
 
 
 class _Adapted(nn.Module):

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_the_contrast_is_the_published_formula() -> None:
 
 def test_a_guarded_model_generates_the_contrast_token_by_token(tmp_path: Path) -> None:
     """By the library's own loop, by beams of one row and by ours, with a cache for both models."""
-    model = guards.load(guarded_folder(tmp_path))
+    model: Any = guards.load(guarded_folder(tmp_path))
     expected = uncached(IDS, 8)
     assert torch.equal(model.generate(IDS, max_new_tokens=8, do_sample=False), expected)
     prompts = [[*IDS[0].tolist()], [*IDS[0, :5].tolist(), 70, 71]]
@@ -72,8 +73,8 @@ def test_a_guarded_model_generates_the_contrast_token_by_token(tmp_path: Path) -
 
 def test_beams_that_are_reordered_reorder_the_cache_of_both_models(tmp_path: Path) -> None:
     """With and without a cache the same beams win."""
-    model = guards.load(guarded_folder(tmp_path))
-    beams = {"max_new_tokens": 6, "num_beams": 3, "do_sample": False}
+    model: Any = guards.load(guarded_folder(tmp_path))
+    beams: dict[str, Any] = {"max_new_tokens": 6, "num_beams": 3, "do_sample": False}
     assert torch.equal(model.generate(IDS, **beams), model.generate(IDS, **beams, use_cache=False))
 
 
@@ -117,9 +118,9 @@ def test_the_two_models_share_what_they_have_in_common(tmp_path: Path) -> None:
     """The second model costs the tensors that differ, and none of them is among the first model's weights."""
     model = guards.load(guarded_folder(tmp_path))
     assert set(dict(model.named_parameters())) == set(dict(tiny.model().named_parameters()))
-    other = guards.of(model).reinforced  # type: ignore[union-attr]
+    hook: Any = guards.of(model)
     first = dict(model.named_parameters())
-    shared = {name for name, p in other.named_parameters() if p is first[name]}
+    shared = {name for name, p in hook.reinforced.named_parameters() if p is first[name]}
     assert set(first) - shared == set(changed())
 
 
