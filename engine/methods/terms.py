@@ -46,7 +46,7 @@ class Labels:
     @property
     def known_logits(self) -> Tensor:
         """Logits before (labels x vocabulary)."""
-        return self.head.logits(self.known[FEATURES])
+        return self.head.logits(self.known[FEATURES]).float()
 
     def sums(self, values: Tensor) -> Tensor:
         """Sums over the labels of each sequence (examples x width)."""
