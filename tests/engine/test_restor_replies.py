@@ -68,7 +68,7 @@ def test_the_space_before_an_option_belongs_to_it() -> None:
     (tokens,) = continuation_tokens(tokenizer, [("Where does Ada Berg live?", "Oslo")], context=96)
     labels = [token for token, weight in zip(tokens.ids, tokens.weights, strict=True) if weight]
     assert tokenizer.decode(labels) == " Oslo"
-    assert tokenizer.decode(tokens.ids[1 : -len(labels)]) == "Where does Ada Berg live?"
+    assert tokenizer.decode(list(tokens.ids[1 : -len(labels)])) == "Where does Ada Berg live?"
 
 
 def test_an_answer_longer_than_the_context_is_refused() -> None:
