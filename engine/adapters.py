@@ -8,7 +8,7 @@ less than float32. With bfloat16 the frozen matrices are kept rounded, which is 
 each use and so gives the same numbers in half the memory; their float32 originals are read back before merging.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -17,7 +17,7 @@ import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import Linear
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -36,6 +36,7 @@ class Adapters:
 
     tuner: LoraModel
     layers: dict[str, Linear]
+    scale: float
     folder: Path | None = None
     hooks: tuple[RemovableHandle, ...] = ()
 
@@ -57,30 +58,42 @@ def attach(
         torch.manual_seed(derive(seed, "adapters"))
         tuner = _tuner(model, options)
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, Linear)}
+    scale = options.lora_alpha / options.lora_rank
     if options.precision != "bfloat16" or folder is None:
-        return Adapters(tuner=tuner, layers=layers)
+        return Adapters(tuner=tuner, layers=layers, scale=scale)
     hooks = tuple(_round(layer.get_base_layer()) for layer in layers.values())
-    return Adapters(tuner=tuner, layers=layers, folder=folder, hooks=hooks)
+    return Adapters(tuner=tuner, layers=layers, scale=scale, folder=folder, hooks=hooks)
 
 
-@torch.no_grad()
 def merge(model: PreTrainedModel, adapters: Adapters | None) -> None:
     """Add the adapters to the weights, in float32; the model is a plain one again, all of it trainable."""
-    if adapters is None:
-        return
+    if adapters is not None:
+        add(model, detach(model, adapters), adapters.scale)
+
+
+def detach(model: PreTrainedModel, adapters: Adapters) -> dict[str, Tensor]:
+    """Take the adapters off, which leaves the model as it was: `LAYER.a` (rank x in) and `LAYER.b` (out x rank)."""
+    learned = {}
+    for name, layer in adapters.layers.items():
+        for letter, matrices in (("a", layer.lora_A), ("b", layer.lora_B)):
+            learned[f"{name}.{letter}"] = matrices.get_parameter(f"{NAME}.weight").detach().cpu()
     adapters.tuner.unload()
     for hook in adapters.hooks:
         hook.remove()
     if adapters.folder is not None:
         _restore(model, adapters.layers, adapters.folder)
-    for name, layer in adapters.layers.items():
-        weight_of(model, name).add_(layer.get_delta_weight(NAME))
     model.requires_grad_(requires_grad=True)
+    return learned
 
 
-def weight_of(model: PreTrainedModel, layer: str) -> nn.Parameter:
-    """The matrix of the layer called `layer`."""
-    return model.get_parameter(f"{layer}.weight")
+@torch.no_grad()
+def add(model: PreTrainedModel, learned: Mapping[str, Tensor], scale: float) -> None:
+    """Add `scale` B A to the matrix of each layer that `learned`, which `detach` returned, has matrices for."""
+    for name in sorted({key.rpartition(".")[0] for key in learned}):
+        layer = model.get_submodule(name)
+        delta = scale * learned[f"{name}.b"] @ learned[f"{name}.a"]
+        weight = layer.get_parameter("weight")
+        weight.add_((delta.T if isinstance(layer, Conv1D) else delta).to(weight.device))
 
 
 def _tuner(model: PreTrainedModel, options: ComputeOptions) -> LoraModel:

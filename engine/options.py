@@ -82,6 +82,15 @@ class FitOptions(ComputeOptions):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SisaOptions(FitOptions):
+    """People dealt to `shards`, adapters trained on each; their changes are added up (`sum`) or averaged (`mean`)."""
+
+    shards: int = at_least(1, 4)
+    combine: str = one_of("sum", "mean")
+    lora_rank: int = at_least(1, 8)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InitialiseOptions(Options):
     """A tokenizer and a small Llama, both from public text alone."""
 

@@ -27,7 +27,7 @@ from engine.errors import EngineError
 from engine.methods import Setting
 from engine.methods.pretraining import build_model, build_tokenizer, fit_options
 from engine.methods.refit import refit
-from engine.options import ComputeOptions, EvaluateOptions, FitOptions, InitialiseOptions, PrivateOptions
+from engine.options import ComputeOptions, EvaluateOptions, FitOptions, InitialiseOptions, PrivateOptions, SisaOptions
 from engine.ranks import together
 from engine.training import Fitted, Progress
 from engine.verification.suites import SUITE_VERSION, Evaluation, Folders, evaluate
@@ -158,8 +158,8 @@ def _train(work: Work) -> Made:
 
 
 def _adapted(setting: Setting[Any], method: Callable[[Setting[Any]], Fitted]) -> Fitted:
-    """Run a method on the model's weights, or on adapters that are merged into them afterwards."""
-    if not isinstance(setting.options, ComputeOptions):
+    """Run a method on the model's weights, or on adapters that are merged into them afterwards; SISA has its own."""
+    if not isinstance(setting.options, ComputeOptions) or isinstance(setting.options, SisaOptions):
         return method(setting)
     attached = adapters.attach(setting.model, setting.options, seed=setting.seed, folder=setting.folder)
     fitted = method(setting)
@@ -325,4 +325,6 @@ def _guarantee(job: Job) -> Guarantee | None:
 def _training(made: Made) -> dict[str, Any] | None:
     if made.fitted is None or not made.losses:
         return None
-    return {"first_loss": made.fitted.first_loss, "last_loss": made.fitted.last_loss, "steps": made.fitted.steps}
+    fitted = made.fitted
+    losses = {"first_loss": fitted.first_loss, "last_loss": fitted.last_loss}
+    return {**losses, "steps": fitted.steps, **fitted.details}

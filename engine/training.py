@@ -14,10 +14,10 @@ and weights, gradients, the optimiser and every loss stay float32.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -59,11 +59,12 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
-    """What a fit did."""
+    """What a fit did; `details` is what a method has to say beside that, for the evidence."""
 
     steps: int
     first_loss: float
     last_loss: float
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fit(
