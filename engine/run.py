@@ -264,6 +264,8 @@ def _save(made: Made, out: Path, progress: Progress) -> dict[str, FileDigest]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     checkpoints.save(partial, made.model, made.tokenizer)
+    if made.fitted is not None and made.fitted.guard is not None:
+        made.fitted.guard.save(partial)
     files = model_files(partial)
     if out.exists():
         out.rmdir()

@@ -57,6 +57,13 @@ class Schedule:
     precision: str = "float32"
 
 
+class Guarding(Protocol):
+    """What a method puts beside untouched weights (`engine.guards`)."""
+
+    def save(self, folder: Path) -> None:
+        """Write it into the folder of the model it guards."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
     """What a fit did; `details` is what a method has to say beside that, for the evidence."""

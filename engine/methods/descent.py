@@ -61,7 +61,8 @@ def descend(setting: Setting[Any], objective: Objective) -> Fitted:
         raise EngineError("bad_data", "there are no records to forget")
     if retain is not None and not setting.retain:
         raise EngineError("bad_data", "a retain term needs retain records")
-    setting.model.to(device())
+    module: nn.Module = setting.model
+    module.to(device())
     reader = objective.reader or Forward(setting.model)
     steps = _plan(setting, objective, retain, reader)
     return fit(

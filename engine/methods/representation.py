@@ -8,7 +8,7 @@ layer: what follows is neither computed nor trained.
 """
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
     lists = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList)]
     if not lists:
         raise EngineError("bad_model", "this model has no stack of layers that could be read one by one")
-    return cast("nn.ModuleList", max(lists, key=len))
+    return max(lists, key=len)
 
 
 def chosen_layer(model: PreTrainedModel, layer: int) -> int:
