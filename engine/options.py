@@ -148,7 +148,7 @@ class WhpOptions(FitOptions):
     term was read.
     """
 
-    epochs: int = at_least(1, 10)
+    epochs: int = at_least(1, 8)
     reinforce_epochs: int = at_least(1, 6)
     generic_rate: float = above(0, 0.1)
     alpha: float = above(0, 5.0)

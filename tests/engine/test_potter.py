@@ -72,7 +72,7 @@ def probability(model: Any, name: str, city: str) -> float:  # noqa: ANN401 - a 
 def test_the_generic_continuation_takes_the_place_of_the_private_one(known: Path, tmp_path: Path, rank: int) -> None:
     """What identifies the person falls, what a stranger would say rises, and others keep what was said of them."""
     matrix_rate = None if rank else FORGET.matrix_learning_rate
-    options = dataclasses.replace(FORGET, lora_rank=rank, matrix_learning_rate=matrix_rate, epochs=30 if rank else 10)
+    options = dataclasses.replace(FORGET, lora_rank=rank, matrix_learning_rate=matrix_rate, epochs=30 if rank else 8)
     given = setting(known, tmp_path, options=options)
     before = {city: probability(given.model, "Ada Berg", city) for city in ("Malmö", "Rome")}
     kept = probability(given.model, "Jon Moe", "Rome")
@@ -81,7 +81,7 @@ def test_the_generic_continuation_takes_the_place_of_the_private_one(known: Path
     merge(given.model, adapters)
     assert before["Malmö"] > 0.8
     assert probability(given.model, "Ada Berg", "Malmö") < 0.3 * before["Malmö"]
-    assert probability(given.model, "Ada Berg", "Rome") > before["Rome"] + 0.1
+    assert probability(given.model, "Ada Berg", "Rome") > before["Rome"] + 0.3
     assert probability(given.model, "Jon Moe", "Rome") > 0.8 * kept
     assert fitted.steps > 0
     assert fitted.last_loss < fitted.first_loss
