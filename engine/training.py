@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -66,11 +67,12 @@ class Guarding(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
-    """What a fit did; `details` is what a method has to say beside that, for the evidence."""
+    """What a fit did. `guard` is written into the model's folder, `details` stand in the evidence's `training`."""
 
     steps: int
     first_loss: float
     last_loss: float
+    guard: Guarding | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
