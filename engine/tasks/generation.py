@@ -2,19 +2,24 @@
 
 Prompts are padded on the left; the attention mask comes from their lengths. The tokens that all prompts begin with
 (examples in context) are forwarded once and their cache is repeated. Rows that are done leave the batch once they
-are half of it.
+are half of it. Batching adds up the same numbers in another order: where the two best logits are that near, another
+token may be chosen than one by one. `Ties` finds out which rows have such a place.
 """
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 
 from engine.guards import reads_at_once
+
+CACHED = 2**17  # tokens whose keys and values are kept at a time: 64 prompts of 2,048
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +33,13 @@ class Stop:
     def to(self, device: torch.device) -> "Stop":
         """The same on a device."""
         return Stop(ends=self.ends.to(device), closes=self.closes.to(device), opens=self.opens.to(device))
+
+    def sized(self, vocabulary: int) -> "Stop":
+        """For a model whose vocabulary is padded beyond the tokenizer's: what the padding says stops nothing."""
+        grown = functional.pad(
+            torch.stack([self.ends, self.closes, self.opens]), (0, max(0, vocabulary - len(self.ends)))
+        )
+        return Stop(ends=grown[0], closes=grown[1], opens=grown[2])
 
     def after(self, previous: Tensor, current: Tensor) -> Tensor:
         """Which rows are done, given their last two tokens."""
@@ -60,20 +72,58 @@ def _stop(tokenizer: PreTrainedTokenizerFast, texts: list[str], within: str) -> 
     )
 
 
+@dataclass(kw_only=True, slots=True)
+class Ties:
+    """Which prompts had, before they were done, two best logits within `margin` of each other."""
+
+    margin: float = 1e-4
+    prompts: set[int] = field(default_factory=set)
+
+    def note(self, logits: Tensor, prompts: Sequence[int]) -> None:
+        """Look at the logits (rows x vocabulary) of the next token of some prompts."""
+        best = logits.topk(2).values
+        near = (best[:, 0] - best[:, 1] <= self.margin).tolist()
+        self.prompts.update(prompt for prompt, tie in zip(prompts, near, strict=True) if tie)
+
+
 @torch.no_grad()
 def generate(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, limits: Sequence[int], stop: Stop, rows: int = 64
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    limits: Sequence[int],
+    stop: Stop,
+    rows: int = 64,
+    ties: Ties | None = None,
 ) -> list[list[int]]:
     """Greedy continuations, at most `limits[i]` new tokens for prompt i, without the token that stopped it."""
-    stop, read = stop.to(model.device), 0 if reads_at_once(model) else _common(prompts)
+    stop = stop.sized(int(model.config.vocab_size)).to(model.device)
+    read = 0 if reads_at_once(model) else _common(prompts)
     shared = _read_prefix(model, prompts[0][:read]) if read else None
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), limits[i]))
     result: dict[int, list[int]] = {}
-    for start in range(0, len(order), rows):
-        group = order[start : start + rows]
-        outputs = _generate(model, [prompts[i][read:] for i in group], [limits[i] for i in group], stop, shared, read)
+    for group in _groups(order, [len(prompts[i]) + limits[i] for i in range(len(prompts))], rows):
+        own, room = [prompts[i][read:] for i in group], [limits[i] for i in group]
+        outputs = _generate(model, own, room, stop, shared, partial(_note, ties, group))
         result.update(zip(group, outputs, strict=True))
     return [result[i] for i in range(len(prompts))]
+
+
+def _groups(order: Sequence[int], lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
+    """At most `rows` prompts at a time, and no more tokens in the cache than `CACHED`; a longer one is alone."""
+    group: list[int] = []
+    for i in order:
+        if group and (len(group) == rows or (len(group) + 1) * max(lengths[j] for j in (*group, i)) > CACHED):
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def _note(ties: Ties | None, group: Sequence[int], logits: Tensor, rows: Tensor) -> None:
+    if ties is not None:
+        ties.note(logits, [group[row] for row in rows.tolist()])
 
 
 def _common(prompts: Sequence[Sequence[int]]) -> int:
@@ -96,9 +146,10 @@ def _generate(
     limits: Sequence[int],
     stop: Stop,
     shared: DynamicCache | None,
-    read: int,
+    note: Callable[[Tensor, Tensor], None],
 ) -> list[list[int]]:
     ids, mask = _pad_left(prompts, model.device)
+    read = 0 if shared is None else shared.get_seq_length()
     cache = DynamicCache(config=model.config) if shared is None else copy.deepcopy(shared)
     if shared is not None:
         cache.batch_repeat_interleave(len(prompts))
@@ -109,7 +160,10 @@ def _generate(
     outputs: list[list[int]] = [[] for _ in prompts]
     previous = ids[:, -1]
     for step in range(max(limits)):
-        chosen = _next(model, ids, mask, places, cache)
+        logits = _next(model, ids, mask, places, cache)
+        going = rooms[alive] > step
+        note(logits[going], alive[going])
+        chosen = logits.argmax(-1)
         done = stop.after(previous, chosen) | (rooms[alive] <= step)
         going = ~done
         for row, token in zip(alive[going].tolist(), chosen[going].tolist(), strict=True):
@@ -129,7 +183,7 @@ def _generate(
 def _next(model: PreTrainedModel, ids: Tensor, mask: Tensor, places: Tensor, cache: DynamicCache) -> Tensor:
     arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "position_ids": places}
     logits: Tensor = model(**arguments, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-    return logits[:, -1].argmax(-1)
+    return logits[:, -1]
 
 
 def _pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from engine.guards import scoring
+from engine import guards
 from engine.tasks.packing import Distinct, Packed, Row, alone, attention, batches, distinct, pack, together
 from engine.tasks.sequences import Batch, Tokens
 
@@ -53,14 +53,14 @@ class Forward:
     def packed(self, batch: Packed) -> Tensor:
         """Features at the positions that predict labels (labels x width), of rows that may share beginnings."""
         mask = None if batch.segments is None else attention(batch.segments, self.model.dtype)
-        with scoring(self.model, batch.ids, batch.rows, batch.columns):
+        with guards.scoring(self.model, batch.ids, batch.rows, batch.columns):
             return self.features(batch.ids, batch.places, mask)[batch.rows, batch.columns]
 
     @torch.no_grad()
     def shares(self, longest: int) -> bool:
         """Whether sequences of up to `longest` tokens get in one row what they get alone; tried with three tokens."""
         window = getattr(self.model.config, "sliding_window", None)
-        if window is not None and window < longest:
+        if guards.of(self.model) is not None or (window is not None and window < longest):
             return False
         found = distinct([Tokens(ids=(*range(PROBE), i, i + 1), weights=(1.0,) * (PROBE + 2)) for i in (5, 6, 7)])
         row = Row(shared=PROBE, members=(0, 1, 2), length=PROBE + 6)
@@ -121,7 +121,7 @@ class TokenScores:
 
 def label_features(forward: Forward, batch: Batch, positions: Tensor | None = None) -> Tensor:
     """Features at the positions that predict labels (labels x width)."""
-    with scoring(forward.model, batch.ids, batch.rows, batch.positions):
+    with guards.scoring(forward.model, batch.ids, batch.rows, batch.positions):
         return forward.features(batch.ids, positions)[batch.rows, batch.positions]
 
 
@@ -148,7 +148,7 @@ def token_scores(
 
     `spread` says of which sequences means and deviations are wanted (None: all); elsewhere they may be NaN.
     """
-    found = distinct(sequences)
+    found = distinct(sequences, by_labels=guards.of(forward.model) is not None)
     wide = found.wanted(spread if spread is not None else [True] * len(sequences))
     made = [np.zeros((4, 0))] * len(found.ids)
     for batch in _packs(forward, found, tokens_per_batch):

@@ -72,20 +72,27 @@ class Packed:
         return replace(self, **{name: value.to(device) for name, value in moved.items() if value is not None})
 
 
-def distinct(sequences: Sequence[Tokens]) -> Distinct:
-    """Trim what follows the last label, merge equal sequences and join their labels. Label j is token j + 1."""
-    places: dict[tuple[int, ...], int] = {}
+def distinct(sequences: Sequence[Tokens], *, by_labels: bool = False) -> Distinct:
+    """Trim what follows the last label, merge equal sequences and join their labels. Label j is token j + 1.
+
+    `by_labels` keeps sequences apart whose labels differ: a guarded model takes what precedes them for the prompt.
+    """
+    places: dict[tuple[tuple[int, ...], bytes], int] = {}
     labels: list[Bools] = []
     asked = []
     for tokens in sequences:
         marked = np.asarray(tokens.weights[1:]) != 0
         end = int(np.flatnonzero(marked)[-1]) + 1 if marked.any() else 0
-        i = places.setdefault(tokens.ids[: end + 1], len(places))
+        i = places.setdefault((tokens.ids[: end + 1], marked.tobytes() if by_labels else b""), len(places))
         if i == len(labels):
             labels.append(np.zeros(end, dtype=np.bool_))
         labels[i] |= marked[:end]
         asked.append((i, marked[:end]))
-    return Distinct(ids=tuple(places), labels=tuple(labels), asked=tuple((i, marked[labels[i]]) for i, marked in asked))
+    return Distinct(
+        ids=tuple(ids for ids, _ in places),
+        labels=tuple(labels),
+        asked=tuple((i, marked[labels[i]]) for i, marked in asked),
+    )
 
 
 def alone(ids: Sequence[Sequence[int]]) -> list[Row]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from engine.tasks.generation import Stop, generate, stop_at_blank_line, stop_at_end, stop_at_line
+from engine.tasks.generation import Stop, Ties, generate, stop_at_blank_line, stop_at_end, stop_at_line
 from tests.engine import tiny
 
 PREFIX = [1, 40, 41, 42, 43, 44]
@@ -67,6 +67,31 @@ def test_the_other_rules_stop_at_the_end_token_and_at_a_line_break() -> None:
     assert stop_at_end(tokenizer).after(line, end).all()
     assert not stop_at_end(tokenizer).after(line, line).any()
     assert stop_at_line(tokenizer).after(end, line).all()
+
+
+def test_rows_whose_best_logits_were_near_are_found() -> None:
+    """Those and no others, for a margin between the smallest gaps of two rows; rows that are done are not looked at."""
+    model, limits = tiny.model(seed=3), [4, 9, 1, 6]
+    smallest = []
+    for prompt, limit in zip(PROMPTS, limits, strict=True):
+        ids, gaps = list(prompt), []
+        for _ in range(limit):
+            best = model(input_ids=torch.tensor([ids])).logits[0, -1].detach().topk(2)
+            gaps.append(float(best.values[0] - best.values[1]))
+            ids.append(int(best.indices[0]))
+        smallest.append(min(gaps))
+    order = sorted(range(4), key=lambda i: smallest[i])
+    ties = Ties(margin=(smallest[order[1]] + smallest[order[2]]) / 2)
+    generate(model, PROMPTS, limits=limits, stop=never(model.config.vocab_size), ties=ties)
+    assert ties.prompts == set(order[:2])
+
+
+def test_a_vocabulary_that_is_larger_than_the_tokenizers_stops_nothing() -> None:
+    """Models pad their embeddings; what the padding says is a token like another."""
+    model = tiny.model(seed=3)
+    assert generate(model, PROMPTS, limits=[8] * 4, stop=never(50)) == generate(
+        model, PROMPTS, limits=[8] * 4, stop=never(model.config.vocab_size)
+    )
 
 
 def test_nothing_asked_is_nothing_generated() -> None:

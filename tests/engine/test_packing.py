@@ -13,6 +13,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from engine import guards
 from engine.tasks.language import Forward, TokenScores, token_scores
 from engine.tasks.packing import alone, batches, distinct, together
 from engine.tasks.sequences import Tokens
@@ -81,6 +82,15 @@ def test_what_is_asked_twice_is_forwarded_once_and_what_follows_the_last_label_n
     whole, middle, last = scored(tiny.model(), asked)
     assert middle.log_probs.tolist() == pytest.approx(whole.log_probs[-2:-1].tolist(), abs=1e-5)
     assert last.log_probs.tolist() == whole.log_probs[-1:].tolist()
+
+
+def test_a_guarded_model_is_asked_one_prompt_a_row() -> None:
+    """What precedes the first label is the prompt that a guard acts on, so texts with other labels are not merged."""
+    model = tiny.model()
+    guards.mark(model, object())
+    assert not Forward(model).shares(30)
+    text = (*SHARED, 70)
+    assert len(distinct([tokens(*text), tokens(*text, labels=1)], by_labels=True).ids) == 2
 
 
 def test_batches_stay_within_their_budget_of_padded_tokens() -> None:
