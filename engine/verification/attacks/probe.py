@@ -2,8 +2,9 @@
 
 For each layer a linear classifier reads the hidden state at the last token of a question's prompt (the published
 format, no examples), from which the model would begin its answer, and says which of several answers is the true one.
-With h the state after the layer, divided by its root mean square, and u_a the output head's row for the first token
-of answer a,
+Where all of them begin with the same tokens ("a green cat", "a brown dog") these stand in the prompt too. With h the
+state after the layer, divided by its root mean square, and u_a the unit vector of the output head's row for the next
+token of answer a,
 
     x_a = h * u_a, element by element      choice = argmax_a  w . x_a
 
@@ -14,7 +15,7 @@ the point, so that guessing scores chance.
 What w learns from are *retain* people, whom the model should know; what it is tested on are forgotten ones. So no
 person and no answer is in both. (Cross-validated among the forgotten, an ignorant model scores 0: the answers that are
 true in training are the false ones in the test, and the other way round.) The answers to choose from are of the same
-standing, see `items`.
+standing, see `items`; where they name the person asked about, they give it away to any model.
 
     probe_layer_{l}.accuracy     on forgotten questions; l = 1 is the first block
     probe_layer_{l}.accuracy_r   on retain questions, cross-validated by person: whether there is anything to read
@@ -23,7 +24,7 @@ standing, see `items`.
 The floor is the reference model's probe, not only chance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,24 +100,31 @@ def picked(scores: Floats) -> float:
 @torch.no_grad()
 def choices(subject: Subject, asked: Sequence[Question]) -> list[Choice]:
     """Features of every answer of every question, one forward pass a question."""
-    answers = [(question.answers[0], *question.alternatives) for question in asked]
-    prompts = prompt_ids(subject.tokenizer, [question_prompt(q.question) for q in asked], room=subject.room(1))
     head = nn.functional.normalize(subject.model.get_output_embeddings().weight.float(), dim=1)
     result = []
-    for ids, options in zip(prompts, answers, strict=True):
-        out = subject.model.base_model(
-            torch.tensor([ids], device=head.device), output_hidden_states=True, use_cache=False
-        )
-        states = torch.stack([state[0, -1] for state in out.hidden_states[1:]]).float()
+    for ids, following in _prompts(subject, asked):
+        told = {"input_ids": torch.tensor([ids], device=head.device), "output_hidden_states": True, "use_cache": False}
+        hidden = subject.model.base_model(**told).hidden_states[1:]
+        states = torch.stack([state[0, -1] for state in hidden]).float()
         states = states / states.square().mean(dim=1, keepdim=True).sqrt().clamp(min=EPSILON)
-        rows = head[[first_token(subject, answer) for answer in options]]
-        result.append(Choice(features=(states.unsqueeze(1) * rows).double().cpu().numpy()))
+        result.append(Choice(features=(states.unsqueeze(1) * head[following]).double().cpu().numpy()))
     return result
 
 
-def first_token(subject: Subject, answer: str) -> int:
-    """The first token of an answer after the prompt's space, which joint tokenisation puts in front of it."""
-    return int(subject.tokenizer(f" {answer}", add_special_tokens=False)["input_ids"][0])
+def _prompts(subject: Subject, asked: Sequence[Question]) -> Iterator[tuple[list[int], list[int]]]:
+    """Each prompt with the beginning that all answers share, and the token that follows it in each answer."""
+    texts = [question_prompt(question.question) for question in asked]
+    for ids, question in zip(prompt_ids(subject.tokenizer, texts, room=subject.room(1)), asked, strict=True):
+        options = [f" {answer}" for answer in (question.answers[0], *question.alternatives)]
+        tokens = subject.tokenizer(options, add_special_tokens=False)["input_ids"]
+        shared = beginning(tokens)
+        yield [*ids, *tokens[0][:shared]], [option[shared] for option in tokens]
+
+
+def beginning(tokens: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all answers share, leaving each at least one."""
+    longest = min(map(len, tokens)) - 1
+    return next((i for i in range(longest) if len({option[i] for option in tokens}) > 1), longest)
 
 
 def _cross_validated(folds: Sequence[Sequence[Choice]], layer: int) -> Numbers:

@@ -82,6 +82,8 @@ class Subject:
 
     def decoded(self, outputs: Sequence[Sequence[int]]) -> list[str]:
         """Texts of generated tokens."""
+        if not outputs:
+            return []
         return list(self.tokenizer.batch_decode([list(ids) for ids in outputs], skip_special_tokens=True))
 
     def room(self, limit: int) -> int:
