@@ -193,7 +193,8 @@ class EvaluateOptions(Options):
     """Which suite, and how large; what is drawn is drawn with the job's seed.
 
     TOFU: the forget `split` (`auto`: the largest whose perturbed answers are there), how many `items` of each file
-    (0: all; the published logs hold 300), and how many tokens an answer may have.
+    (0: all; the published logs hold 300), and how many tokens an answer may have. `prompt_space`: whether the space
+    that ends a published prompt is left to the model to write, as in training, or is tokenised with the prompt.
     Attacks: at most how many forgotten questions and passages; of relearning the steps, the AdamW rate (by default by
     the model's size) and the batch; bits of weights; answer tokens that are given; examples in context.
     """
@@ -210,6 +211,7 @@ class EvaluateOptions(Options):
     split: str = one_of(*SPLITS)
     items: int = at_least(0, 0)
     generated_tokens: int = at_least(1, 200)
+    prompt_space: str = one_of("joint", "published")
     attack_items: int = at_least(1, 200)
     attack_steps: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50)
     attack_rate: float | None = above(0, None)

@@ -54,10 +54,11 @@ def measure(
     report: Callable[[float], None],
 ) -> dict[str, Numbers]:
     """Ask a model everything; the fields of `Measurements` by name. `report` is told the fraction that is done."""
-    verbatim = continuations(model, tokenizer, items.passages, options.continuation_tokens)
+    said, space = options.answer_tokens, options.prompt_space
+    verbatim = continuations(model, tokenizer, items.passages, options.continuation_tokens, space=space)
     report(0.4)
-    forget = answers(model, tokenizer, items.forget_questions, items.forget_examples, options.answer_tokens)
-    retain = answers(model, tokenizer, items.retain_questions, items.retain_examples, options.answer_tokens)
+    forget = answers(model, tokenizer, items.forget_questions, items.forget_examples, said, space=space)
+    retain = answers(model, tokenizer, items.retain_questions, items.retain_examples, said, space=space)
     report(0.7)
     likelihoods = score(model, tokenizer, items, options)
     generated = Measurements(
@@ -100,7 +101,12 @@ def membership(group: str, scores: Sequence[TokenScores], texts: Sequence[Text],
 
 
 def continuations(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Passage], limit: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    items: Sequence[Passage],
+    limit: int,
+    *,
+    space: str = "joint",
 ) -> Numbers:
     """VerbMem of each passage."""
     if not items:
@@ -110,7 +116,7 @@ def continuations(
         raise EngineError(
             "bad_options", f"continuation_tokens {limit} leave no room for a prompt in the model's context"
         )
-    prompts = prompt_ids(tokenizer, [item.prompt for item in items], room=room)
+    prompts = _prompts(tokenizer, [item.prompt for item in items], room, space)
     stop = stop_at_end(tokenizer)
     outputs = tokenizer.batch_decode(
         generate(model, prompts, limits=[limit] * len(items), stop=stop), skip_special_tokens=True
@@ -129,15 +135,27 @@ def answers(
     items: Sequence[Question],
     examples: Sequence[Pair],
     limit: int,
+    *,
+    space: str = "joint",
 ) -> list[str]:
     """Greedy answers to the questions after the examples, cut as published."""
     if not items:
         return []
     asked = [few_shot_prompt(examples, item.question) for item in items]
-    prompts = prompt_ids(tokenizer, asked, room=context_length(model.config) - limit)
+    prompts = _prompts(tokenizer, asked, context_length(model.config) - limit, space)
     stop = stop_at_blank_line(tokenizer)
     outputs = generate(model, prompts, limits=[limit] * len(items), stop=stop)
     return [cut_answer(text) for text in tokenizer.batch_decode(outputs, skip_special_tokens=True)]
+
+
+def _prompts(tokenizer: PreTrainedTokenizerFast, asked: Sequence[str], room: int, space: str) -> list[list[int]]:
+    """Prompts without the space they end in, or (`published`) with it."""
+    made = prompt_ids(tokenizer, asked, room=room)
+    if space == "joint":
+        return made
+    start = [tokenizer.bos_token_id] if isinstance(tokenizer.bos_token_id, int) else []
+    whole = tokenizer(list(asked), add_special_tokens=False)["input_ids"]
+    return [[*start, *ids[-max(1, room - len(start)) :]] for ids in whole]
 
 
 def is_correct(item: Question, answer: str) -> bool:

@@ -1,8 +1,14 @@
 """MUSE criteria 1, 2 and 4 as published (arXiv 2407.06460; `metrics/verbmem.py`, `metrics/knowmem.py`).
 
-VerbMem: ROUGE-L F1 between the greedy continuation of a passage's beginning and its true continuation, both at most
-128 tokens. KnowMem: ROUGE-L F1 between the greedy answer, cut as published, and the true one. No stemmer. Utility
-is KnowMem on retain questions.
+VerbMem: ROUGE-L F1 between the greedy continuation of a passage's beginning, at most 128 tokens decoded without
+specials, and the first 128 ids of its true continuation, of which the start token is one. KnowMem: ROUGE-L F1 between
+the greedy answer, at most 32 tokens and cut as published, and the true one. No stemmer. Utility is KnowMem on retain
+questions. PrivLeak is in `membership`: every token of a text is scored, the first given the start token; K = 40 %.
+
+Three departures, and what they change. A prompt that does not fit the context loses its beginning, where the
+published code fails. A text longer than the context is scored in windows that do not overlap, each after a start
+token; the published models' context holds every text. The space that ends a KnowMem prompt is left to the model to
+write, as it was in training: `prompt_space=published` puts it into the prompt instead.
 """
 
 import re
