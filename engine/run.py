@@ -314,7 +314,7 @@ def _evidence(work: Work, made: Made, files: dict[str, FileDigest], seconds: flo
 
 def _variant(job: Job, parameters: dict[str, Any]) -> str:
     """Which form of a method ran: `npo + gd`, or `npo + kl, published` where it is the benchmark's faulty one."""
-    if job.kind is not Kind.UNLEARN:
+    if job.kind is not Kind.UNLEARN or not {"retain_term", "variant"} & set(parameters):
         return ""
     name, term, variant = job.method or "", parameters.get("retain_term", "none"), parameters.get("variant", "correct")
     return name + (f" + {term}" if term != "none" else "") + (f", {variant}" if variant != "correct" else "")

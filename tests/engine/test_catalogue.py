@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine import catalogue
-from engine.catalogue import METHODS
-from engine.catalogue import defaults
+from engine.catalogue import METHODS, defaults, permitted
 from engine.contract import Guarantee, Job, MethodSpec
 from engine.errors import EngineError
 
@@ -17,23 +16,34 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_each_method_claims_what_the_design_allows() -> None:
-    """Retraining is exact, a DP base certifies, and gradient methods have evidence alone."""
-    assert {spec.name: spec.guarantee for spec in METHODS} == {
-        "retrain": Guarantee.EXACT,
-        "dp2": Guarantee.CERTIFIED,
-        "npo": Guarantee.EMPIRICAL,
-        "ga": Guarantee.EMPIRICAL,
-    }
+    """Retraining is exact, a DP base certifies, weights that stay are suppression, and the rest has evidence alone."""
+    claims = {guarantee: {s.name for s in METHODS if s.guarantee is guarantee} for guarantee in Guarantee}
+    assert claims[Guarantee.EXACT] == {"retrain", "sisa"}
+    assert claims[Guarantee.CERTIFIED] == {"dp2"}
+    assert claims[Guarantee.SUPPRESSION] == {"eco", "whp-muse"}
+    assert claims[Guarantee.EMPIRICAL] == {
+        "npo", "simnpo", "tnpo", "dpo", "idkdpo", "ga", "graddiff", "kl-min", "wga", "satimp", "undial", "ce-u",
+        "jensun", "rmu", "pdu", "gru", "sam-npo", "task-vector", "whp",
+    }  # fmt: skip
+
+
+def test_an_imported_model_is_offered_only_what_its_owner_can_give() -> None:
+    """Without a public start nothing is retrained; without a retain set only what asks for none is left."""
+    names = {spec.name for spec in permitted(frozenset({"model", "forget", "retain"}))}
+    assert {"npo", "rmu", "eco"} <= names
+    assert not names & {"retrain", "dp2", "sisa", "dpo", "whp"}
+    assert {spec.name for spec in permitted(frozenset({"model", "forget"}))} == {"task-vector", "whp-muse"}
+    assert permitted(frozenset()) == ()
 
 
 @pytest.mark.parametrize("spec", METHODS, ids=lambda spec: spec.name)
 def test_an_entry_can_be_kept(spec: MethodSpec) -> None:
     """The module has the function, the needs are fields of a job, and the options exist."""
-    assert callable(getattr(importlib.import_module(spec.module), spec.name))
+    assert callable(getattr(importlib.import_module(spec.module), spec.name.replace("-", "_")))
     assert set(spec.needs) <= set(Job.__dataclass_fields__)
     assert defaults("unlearn", spec.name)
     assert spec.tasks == ("language",)
-    assert "records" in spec.scopes
+    assert {"records", "work"} & set(spec.scopes)
     assert spec.source
     assert catalogue.method(spec.name) is spec
 
@@ -53,8 +63,8 @@ def test_names_are_unique() -> None:
 
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
     """The sentence names what there is."""
-    with pytest.raises(EngineError, match="there is no method 'whp'; methods are: retrain, dp2, npo, ga") as caught:
-        catalogue.method("whp")
+    with pytest.raises(EngineError, match="there is no method 'fly'; methods are: retrain, dp2, npo, ") as caught:
+        catalogue.method("fly")
     assert caught.value.code == "bad_job"
 
 

@@ -57,7 +57,7 @@ def test_a_job_comes_back_as_it_went() -> None:
     assert job.kind is Kind.UNLEARN
     assert job.threads == 1
     assert Job.from_json(job.to_json()) == job
-    assert set(json.loads(job.to_json())) == {*JOB, "threads"}
+    assert set(json.loads(job.to_json())) == {*JOB, "threads", "processes", "tune"}
 
 
 def test_evidence_comes_back_as_it_went() -> None:
@@ -187,10 +187,10 @@ def test_the_mechanism_has_no_defaults(missing: str) -> None:
         ("unlearn", "npo", {"retain_term": "idk"}),
         ("unlearn", "ga", {"beta": 0.1}),
         ("unlearn", "retrain", {"forget_weight": 1.0}),
-        ("unlearn", "whp", {}),
+        ("unlearn", "fly", {}),
         ("unlearn", None, {}),
         ("evaluate", None, {"min_k": 1.5}),
-        ("evaluate", None, {"suite": "tofu"}),
+        ("evaluate", None, {"suite": "wmdp"}),
         ("train", None, {"learning_rate": "fast"}),
         ("fly", None, {}),
     ],

@@ -136,7 +136,7 @@ def test_an_unlearning_carries_its_guarantee(child: Child) -> None:
         (b"[" * 100_000, "bad_job"),
         (b'{"version":1,"kind":"\\ud800","seed":1}', "bad_job"),
         (training(speed=1), "bad_job"),
-        (training(kind="unlearn", method="whp"), "bad_options"),
+        (training(kind="unlearn", method="fly"), "bad_options"),
         (training(options={"epochs": 0}), "bad_options"),
         (training(train="none.jsonl"), "bad_data"),
         (training(model="none"), "bad_model"),

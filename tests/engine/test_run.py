@@ -59,7 +59,8 @@ def test_every_method_makes_a_model_and_says_what_it_did(
     assert evidence.guarantee is not None
     assert evidence.guarantee.value == guarantee
     assert evidence.model_files == model_files(data / "new")
-    assert evidence.variant == evidence.parameters.get("retain_term", "")
+    term = evidence.parameters.get("retain_term")
+    assert evidence.variant == (f"{method} + {term}" if term else "")
     assert set(evidence.data_digests) == {"forget", "retain"} & {*given, "retain"}
     assert evidence.steps > 0
     assert Evidence.from_json(evidence.to_json()) == evidence
