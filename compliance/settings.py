@@ -97,6 +97,19 @@ class Settings(BaseSettings):
         return self.workdir / "keys"
 
 
+class _JudgeSettings(BaseSettings):
+    """What `expunge evaluate restor --judge` is told from outside; it needs no desk and no work folder."""
+
+    model_config = SettingsConfigDict(env_prefix="EXPUNGE_JUDGE_", frozen=True)
+
+    key: SecretStr | None = None
+
+
+def judge_key() -> SecretStr | None:
+    """The key of a judge's service, from EXPUNGE_JUDGE_KEY; None where the service asks for none."""
+    return _JudgeSettings().key
+
+
 def load(workdir: Path | None = None) -> Settings:
     """Read the settings of `workdir` (or of EXPUNGE_WORKDIR).
 

@@ -1,5 +1,6 @@
 """`expunge unlearn` and `expunge evaluate`: the engine on folders and files, without a desk or a database."""
 
+import dataclasses
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import typer
 from rich.console import RenderableType
 
 from audits import model as folders
+from compliance.cli import restor
 from compliance.cli.engines import naming_log
 from compliance.cli.failures import FailedError
 from compliance.cli.inputs import settings
@@ -24,8 +26,8 @@ from engine.catalogue import check_options
 from engine.contract import Evidence, Finding, Job, Kind
 
 app = group()
-MEMBERSHIP = "membership"
-SUITES = ("muse", "restor", MEMBERSHIP)
+RECORDS = {"membership": ("forget", "holdout"), "attacks": ("forget", "retain", "holdout")}  # files of records
+SUITES = ("muse", "restor", "tofu", *RECORDS)
 
 Model = Annotated[Path | None, typer.Option(metavar="DIR", exists=True, file_okay=False, help="The trained model.")]
 Base = Annotated[
@@ -36,6 +38,18 @@ Forget = Annotated[
 ]
 Retain = Annotated[
     Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The records that stay.")
+]
+Holdout = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Records of people no model saw, for --tune."),
+]
+Dictionary = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="A JSON object: each term, and what stands for it."),
+]
+Alternatives = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="A JSON object: record_id, and the other answer."),
 ]
 
 
@@ -54,19 +68,34 @@ def unlearn(
     forget: Forget = None,
     retain: Retain = None,
     base: Base = None,
+    holdout: Holdout = None,
+    dictionary: Dictionary = None,
+    alternatives: Alternatives = None,
     pairs: Settings = None,
+    tune: Annotated[
+        int, typer.Option("--tune", min=0, metavar="N", help="Try N settings on other people first; needs --holdout.")
+    ] = 0,
+    processes: Annotated[int, typer.Option(min=1, metavar="N", help="Share every step among N processes.")] = 1,
+    cache: Cache = None,
     seed: Seed = 0,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
     """Unlearn a forget set from a model folder; no desk is needed.
 
-    Writes a new folder. Records are JSON lines with record_id, unit, and text or question and answer. Which of
-    --model, --base, --forget and --retain a method needs stands in 'expunge method list'. Nothing is signed here.
+    Writes a new folder. Records are JSON lines with record_id, unit, and text or question and answer. What a method
+    needs stands in 'expunge method list', and its settings in 'expunge method show'. Nothing is signed here.
     """
     options = settings(pairs)
     spec = catalogue.method(method)
-    given = {"model": model, "base": base, "forget": forget, "retain": retain}
+    given = {
+        "model": model,
+        "base": base,
+        "forget": forget,
+        "retain": retain,
+        "dictionary": dictionary,
+        "alternatives": alternatives,
+    }
     missing = [f"--{need}" for need in spec.needs if given[need] is None]
     if missing:
         raise InvalidInputError(f"the method '{method}' needs {' and '.join(missing)}", code="missing-input")
@@ -80,11 +109,12 @@ def unlearn(
         method=method,
         seed=seed,
         threads=threads,
+        processes=processes,
+        tune=tune,
         out=str(out),
-        model=_path(model),
-        base=_path(base),
-        forget=_path(forget),
-        retain=_path(retain),
+        holdout=_path(holdout),
+        cache=_path(cache),
+        **{name: _path(path) for name, path in given.items()},
         options=options,
     )
     evidence = _run(job, name=method)
@@ -96,10 +126,11 @@ def unlearn(
     "evaluate",
     epilog=example(
         "expunge evaluate muse --model new --data ./news --reference retrained --json",
+        "expunge evaluate tofu --model new --data ./tofu --reference retrained --cache ./measured",
         "expunge evaluate restor --model new --data ./restor --reference clean --corrupted before",
     ),
 )
-def evaluate(
+def evaluate(  # noqa: PLR0913 - one parameter an option
     *,
     suite: Annotated[str, typer.Argument(metavar="SUITE", help=f"One of: {', '.join(SUITES)}.")],
     model: ModelDir,
@@ -112,8 +143,20 @@ def evaluate(
     ] = None,
     corrupted: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", exists=True, file_okay=False, help="The model before unlearning (restor)."),
+        typer.Option(metavar="DIR", exists=True, file_okay=False, help="The model before unlearning."),
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, help="Where numbers are kept; a second run loads no model."),
+    ] = None,
+    answers_out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="restor: write questions, answers and verdicts here.")
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="restor: also ask a chat model; its key is in EXPUNGE_JUDGE_KEY."),
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option(metavar="NAME", help="The judge's model.")] = None,
     pairs: Settings = None,
     seed: Seed = 0,
     threads: Threads = 1,
@@ -121,29 +164,39 @@ def evaluate(
 ) -> None:
     """Measure a model folder with one suite; no desk is needed.
 
-    Prints values with 95 % intervals; what could not be measured is left out, never guessed. muse and restor
-    read a folder in the benchmark's published layout, membership one with forget.jsonl and holdout.jsonl.
+    Prints values with 95 % intervals; what could not be measured is left out, never guessed. muse, restor and
+    tofu read a folder in the benchmark's published layout, membership one with forget.jsonl and holdout.jsonl,
+    attacks one with retain.jsonl too. Attacks need --reference: what they find there was never unlearned.
+
+    --judge URL sends RESTOR's questions and the models' answers to URL/chat/completions. They are about public
+    facts; nothing of any other suite is ever sent. Its verdicts stand beside the judge-free scores.
     """
     if suite not in SUITES:
         raise InvalidInputError(f"there is no suite '{suite}'; use one of: {', '.join(SUITES)}", code="unknown-suite")
+    asked = restor.beside(suite, answers_out, judge, judge_model)
     options = settings(pairs) | {"suite": suite}
     check_options(Kind.EVALUATE, None, options)
     given = {"after": model, "reference": reference, "before": corrupted}
     models = {role: folder for role, folder in given.items() if folder is not None}
     for folder in models.values():
         check_model(folder)
+    files = _files(suite, data)
     job = Job(
         version=1,
         kind=Kind.EVALUATE,
         seed=seed,
         threads=threads,
         models={role: str(folder) for role, folder in models.items()},
-        data=str(data) if suite != MEMBERSHIP else None,
-        forget=_member(suite, data, "forget"),
-        holdout=_member(suite, data, "holdout"),
+        data=str(data) if suite != "membership" else None,
+        forget=files.get("forget"),
+        retain=files.get("retain"),
+        holdout=files.get("holdout"),
         options=options,
     )
-    evidence = _run(job, name=suite)
+    with restor.cache(cache, wanted=asked.wanted) as kept:
+        job = dataclasses.replace(job, cache=_path(kept))
+        evidence = _run(job, name=suite)
+        more = restor.finish(asked, job, evidence, lambda judged: _run(judged, name="verdicts"))
     value = {
         "suite": suite,
         "metrics": {
@@ -152,6 +205,7 @@ def evaluate(
         "model_digest": evidence.model_digests["after"],
         "data_digest": evidence.data_digests["items"],
         "suite_version": evidence.suite_version,
+        **more,
     }
     answer(value, as_json=as_json, people=_measured)
 
@@ -160,15 +214,14 @@ def _path(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _member(suite: str, folder: Path, name: str) -> str | None:
-    """One of the two record files of the membership suite; the other suites read their folder themselves."""
-    if suite != MEMBERSHIP:
-        return None
-    file = folder / f"{name}.jsonl"
-    if not file.is_file():
-        message = f"--data lacks {file.name}; membership needs forget.jsonl and holdout.jsonl"
-        raise InvalidInputError(message, code="missing-input")
-    return str(file)
+def _files(suite: str, folder: Path) -> dict[str, str]:
+    """The files of records of a suite that has some; the others read their folder themselves."""
+    names = RECORDS.get(suite, ())
+    for name in names:
+        if not (folder / f"{name}.jsonl").is_file():
+            needed = " and ".join(f"{one}.jsonl" for one in names)
+            raise InvalidInputError(f"--data lacks {name}.jsonl; {suite} needs {needed}", code="missing-input")
+    return {name: str(folder / f"{name}.jsonl") for name in names}
 
 
 def _run(job: Job, *, name: str) -> Evidence:
@@ -214,4 +267,6 @@ def _measured(value: Mapping[str, Any]) -> Iterable[RenderableType]:
         for name, one in value["metrics"].items()
     ]
     yield table(columns, rows)
+    if "judge" in value:
+        yield from restor.judged(value["judge"])
     yield from sheet({"model_digest": "Model", "data_digest": "Data"})(value)
