@@ -7,7 +7,7 @@ import pytest
 from engine.corpus import Record, by_unit
 from engine.errors import EngineError
 from engine.prompts import pairs
-from engine.verification.attacks.items import likeness, words
+from engine.verification.attacks.relearnt import likeness, words
 from engine.verification.attacks.wording import Paraphrase
 from engine.verification.items import draw
 from tests.engine import attacked
@@ -127,3 +127,10 @@ def test_a_forget_set_without_questions_can_be_attacked_too() -> None:
     asked = items(forget=[*(r for r in attacked.forget() if r.text), Record(record_id="w", unit="w", text="Word")])
     assert asked.questions == ()
     assert len(asked.passages) == attacked.FORGOTTEN
+
+
+def test_a_forget_set_that_leaves_nothing_to_ask_is_refused() -> None:
+    """Findings without items would look like a model without knowledge."""
+    with pytest.raises(EngineError, match="none can be asked") as caught:
+        items(forget=[Record(record_id="w", unit="w", text="Word")])
+    assert caught.value.code == "bad_data"

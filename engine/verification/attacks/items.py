@@ -4,11 +4,8 @@ Forgotten questions and passages are those of suite `records` (at most `attack_i
 people), so that `unattacked.*` is what that suite reports. Every other text an attack uses is drawn here too, and the
 digest covers it.
 
-A fact is never scored after it was taught. For relearning the forgotten people are split into two halves: one is
-trained on and the other asked, then the other way round, so everybody is asked once (with one person alone: the halves
-of that person's records). The answers that a probe has to choose between are all of the same standing: those of a
-forgotten question are true of other forgotten people, because a model tells answers that it has seen from answers it
-has not, whoever they are about.
+The answers that a probe has to choose between are all of the same standing: those of a forgotten question are true of
+other forgotten people, because a model tells answers that it has seen from answers it has not, whoever they are about.
 """
 
 import hashlib
@@ -22,21 +19,11 @@ from engine.errors import EngineError
 from engine.options import EvaluateOptions
 from engine.prompts import Pair, few_shot_prefix, pairs, question_prompt
 from engine.seeds import derive, stream
+from engine.verification.attacks.relearnt import Half, likeness, most_like, shuffled, split, words
 from engine.verification.attacks.wording import Paraphrase, variants
 from engine.verification.items import Passage, Question, draw
 
-POOL = 2000  # retain records that are searched for related ones
-THEMES = 200  # forgotten records that they are compared with
 FOLDS = 5  # of the people that a probe learns from
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Half:
-    """Forgotten records that are relearned, and the questions and passages, by index, that are asked after it."""
-
-    records: tuple[Record, ...]
-    questions: tuple[int, ...]
-    passages: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,10 +67,14 @@ def draw_attacks(
     said = _by_record(paraphrases, forget)
     texts = [r for r in passages(forget) if " " in (r.text or "")]
     shown = [*_spread(texts, options.attack_items, seed), *_spread(questions(forget), options.attack_items, seed)]
+    if not shown:
+        raise EngineError(
+            "bad_data", "no forgotten record is a question or a passage of two words, so none can be asked"
+        )
     most = max((options.shots, *options.attack_shots))
     plain = draw(forget=shown, retain=retain, holdout=(), options=replace(options, shots=most), seed=seed)
     asked, cut = questions(shown), passages(shown)
-    halves = _halves(forget, asked, cut, seed)
+    halves = split(forget, asked, cut, seed)
     dose = max((len(half.records) for half in halves), default=len(forget))
     return AttackItems(
         passages=plain.passages,
@@ -94,20 +85,10 @@ def draw_attacks(
         examples=plain.forget_examples,
         known=_known(plain.retain_questions, options.alternatives, seed),
         halves=halves,
-        related=_related(forget, retain, dose, seed),
+        related=most_like(forget, retain, dose, seed),
         unrelated=tuple(stream(seed, "attack", "unrelated").sample(list(holdout), min(dose, len(holdout)))),
         seed=derive(seed, "attack", "batches"),
     )
-
-
-def likeness(one: frozenset[str], other: frozenset[str]) -> float:
-    """The share of words that two texts have in common (Jaccard), between 0 and 1."""
-    return len(one & other) / max(1, len(one | other))
-
-
-def words(text: str) -> frozenset[str]:
-    """A text's words in lower case."""
-    return frozenset(text.lower().split())
 
 
 def _spread(records: Sequence[Record], limit: int, seed: int) -> list[Record]:
@@ -116,37 +97,10 @@ def _spread(records: Sequence[Record], limit: int, seed: int) -> list[Record]:
         return list(records)
     rng = stream(seed, "attack", "spread")
     ranked = [
-        (rank, rng.random(), r) for group in by_unit(records).values() for rank, r in enumerate(_mixed(group, rng))
+        (rank, rng.random(), r) for group in by_unit(records).values() for rank, r in enumerate(shuffled(group, rng))
     ]
     kept = {r.record_id for _, _, r in sorted(ranked, key=lambda entry: entry[:2])[:limit]}
     return [record for record in records if record.record_id in kept]
-
-
-def _mixed(records: Sequence[Record], rng: random.Random) -> list[Record]:
-    return rng.sample(list(records), len(records))
-
-
-def _halves(forget: Sequence[Record], asked: Sequence[Record], cut: Sequence[Record], seed: int) -> tuple[Half, ...]:
-    sides = _sides(forget, stream(seed, "attack", "halves"))
-    made = tuple(
-        Half(
-            records=tuple(r for r in forget if sides[r.record_id] == side),
-            questions=tuple(i for i, r in enumerate(asked) if sides[r.record_id] != side),
-            passages=tuple(i for i, r in enumerate(cut) if sides[r.record_id] != side),
-        )
-        for side in (0, 1)
-    )
-    return made if all(half.records for half in made) else ()
-
-
-def _sides(forget: Sequence[Record], rng: random.Random) -> dict[str, int]:
-    """Which half a record is in: with its person; where there is one person, in turns among texts and questions."""
-    units = list(by_unit(forget))
-    if len(units) == 1:
-        order = _mixed(passages(forget), rng) + _mixed(questions(forget), rng)
-        return {record.record_id: i % 2 for i, record in enumerate(order)}
-    side = {unit: i % 2 for i, unit in enumerate(rng.sample(units, len(units)))}
-    return {record.record_id: side[record.unit] for record in forget}
 
 
 def _with_options(asked: Sequence[Question], count: int, rng: random.Random) -> tuple[Question, ...]:
@@ -203,18 +157,3 @@ def _by_record(paraphrases: Sequence[Paraphrase], forget: Sequence[Record]) -> d
             raise EngineError("bad_data", "paraphrases.jsonl has a question for a passage; give it a prompt instead")
         found.setdefault(one.record_id, []).append(one)
     return found
-
-
-def _related(forget: Sequence[Record], retain: Sequence[Record], count: int, seed: int) -> tuple[Record, ...]:
-    """The retain records that share most words with a forgotten one."""
-    rng = stream(seed, "attack", "related")
-    pool, themes = (
-        rng.sample(list(given), min(most, len(given))) for given, most in ((retain, POOL), (forget, THEMES))
-    )
-    bags = [words(_whole(record)) for record in themes]
-    ranked = sorted(pool, key=lambda r: -max(likeness(words(_whole(r)), bag) for bag in bags))
-    return tuple(ranked[:count])
-
-
-def _whole(record: Record) -> str:
-    return record.text or f"{record.question} {record.answer}"

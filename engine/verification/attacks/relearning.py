@@ -28,7 +28,7 @@ from engine.corpus import Record
 from engine.seeds import stream
 from engine.tasks.language import Forward, weighted_loss
 from engine.tasks.sequences import Batch, collate, context_length, epoch_groups, training_tokens
-from engine.verification.attacks.items import Half
+from engine.verification.attacks.relearnt import Half
 from engine.verification.attacks.subject import NOT_ASKED, Numbers, Scores, Subject
 
 MAX_NORM = 1.0

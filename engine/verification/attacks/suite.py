@@ -18,7 +18,8 @@ from engine.verification.attacks.items import AttackItems, draw_attacks
 from engine.verification.attacks.subject import NOT_ASKED, Scores, Subject
 from engine.verification.attacks.wording import read_paraphrases
 from engine.verification.evaluation import Ask, Evaluation, Found, Records
-from engine.verification.statistics import Floats, Resampling, estimate, resampling
+from engine.verification.findings import Sample, finding
+from engine.verification.statistics import resampling
 
 ATTACKS: tuple[Callable[[Subject], Scores], ...] = (
     prefill.attack,
@@ -110,24 +111,10 @@ def findings(
             resamples=resamples,
             seed=derive(seed, "resample", "retain" if metric.endswith("_r") else "forget"),
         )
-        result.append(_finding(metric, {role: one[kept] for role, one in values.items()}, room))
+        whole = {role: one[kept] for role, one in values.items() if NOT_ASKED not in one[kept]}
+        samples = {role: Sample(value=float(one.mean()), draws=room.means(one)) for role, one in whole.items()}
+        result.append(finding(metric, samples, room.n, span=FRACTION))
     return tuple(result)
-
-
-def _finding(metric: str, values: Mapping[str, Floats], room: Resampling) -> Finding:
-    whole = {role: one for role, one in values.items() if NOT_ASKED not in one}
-    made = {role: estimate(float(one.mean()), room.means(one), room.n, span=FRACTION) for role, one in whole.items()}
-    difference = None
-    if "after" in whole and "reference" in whole:
-        change = whole["after"] - whole["reference"]
-        difference = estimate(float(change.mean()), room.means(change), room.n, span=(-1.0, 1.0))
-    return Finding(
-        metric=metric,
-        before=made.get("before"),
-        after=made.get("after"),
-        reference=made.get("reference"),
-        difference=difference,
-    )
 
 
 def _asking(asked: Evaluation, role: str, items: AttackItems) -> Ask:
