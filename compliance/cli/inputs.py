@@ -68,7 +68,7 @@ def seconds(period: str) -> int:
 
 
 def settings(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """`key=value` pairs; a value is a JSON number, true or false, or else text."""
+    """`key=value` pairs; a value is a JSON number, true or false, a JSON list, or else text."""
     found: dict[str, Any] = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
@@ -83,4 +83,4 @@ def _scalar(text: str) -> Any:  # noqa: ANN401 - what the option's own type is c
         value = json.loads(text)
     except ValueError:
         return text
-    return value if isinstance(value, bool | int | float) else text
+    return value if isinstance(value, bool | int | float | list) else text
