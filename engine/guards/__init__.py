@@ -63,11 +63,22 @@ def load(folder: Path) -> PreTrainedModel:
     return load_model(folder)
 
 
-def save(source: Path, folder: Path, guard: Guard) -> None:
-    """Copy a model folder byte by byte and put a guard into the copy."""
-    refuse(source)
-    shutil.copytree(source, folder, dirs_exist_ok=True)
-    guard.save(folder)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beside:
+    """A guard and the folder of the model it guards."""
+
+    source: Path
+    guard: Guard
+
+    def save(self, folder: Path) -> None:
+        """Make `folder` a copy of the model folder, byte by byte, with `guard/` in it.
+
+        What stands there already goes: it was written from a model in memory, which a method may have trained.
+        """
+        refuse(self.source)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.source, folder)
+        self.guard.save(folder)
 
 
 def refuse(folder: Path) -> None:

@@ -28,8 +28,8 @@ def read(tokenizer: PreTrainedTokenizerFast, block: Block, place: int, translate
     """What has been read at a place, in the block and in its translation."""
     first, second = block.ids[: place + 1], block.translated[: translated + 1]
     return (
-        str(tokenizer.decode(first, skip_special_tokens=True)),
-        str(tokenizer.decode(second, skip_special_tokens=True)),
+        str(tokenizer.decode(list(first), skip_special_tokens=True)),
+        str(tokenizer.decode(list(second), skip_special_tokens=True)),
     )
 
 
@@ -80,7 +80,7 @@ def test_substitutes_are_reduced_from_the_end_of_the_first_occurrence_on(tokeniz
     [block] = blocks(tokenizer, [TEXT], DICTIONARY, size=96, context=200)
     jon, ada = ({tokenizer(word, add_special_tokens=False)["input_ids"][0]} for word in ("Jon", "Ada"))
     for (place, _), reduced in zip(block.places, block.reduced, strict=True):
-        here = str(tokenizer.decode(block.ids[: place + 1], skip_special_tokens=True))
+        here = str(tokenizer.decode(list(block.ids[: place + 1]), skip_special_tokens=True))
         assert (jon <= reduced) == (len(here) >= len("Ada Berg"))
         assert not ada & reduced
 
@@ -115,7 +115,7 @@ def test_blocks_end_at_word_borders_and_hold_the_whole_text(tokenizer: PreTraine
         "input_ids"
     ]
     assert max(len(block.ids) for block in made) <= 24
-    words = [str(tokenizer.decode(block.ids[1:])).split() for block in made]
+    words = [str(tokenizer.decode(list(block.ids[1:]))).split() for block in made]
     assert [word for part in words for word in part] == text.split()
     assert sum(block.terms for block in made) == text.upper().count("ADA BERG") + text.count("Malmö")
 

@@ -32,7 +32,7 @@ def changed(seed: int = 4) -> dict[str, Tensor]:
 def guarded_folder(path: Path) -> Path:
     """The tiny model, guarded by contrast with another one."""
     guard = ContrastGuard(parameters=Parameters(alpha=ALPHA), tensors=changed())
-    guards.save(tiny.folder(path / "model", seed=3), path / "guarded", guard)
+    guards.Beside(source=tiny.folder(path / "model", seed=3), guard=guard).save(path / "guarded")
     return path / "guarded"
 
 
@@ -131,7 +131,7 @@ def test_low_rank_factors_stand_for_a_reinforced_layer(tmp_path: Path) -> None:
     down, up = torch.randn(2, 16), torch.randn(16, 2)
     tensors = {f"{name}.lora_A": down, f"{name}.lora_B": up}
     guard = ContrastGuard(parameters=Parameters(alpha=ALPHA, scale=scale), tensors=tensors)
-    guards.save(tiny.folder(tmp_path / "model"), tmp_path / "guarded", guard)
+    guards.Beside(source=tiny.folder(tmp_path / "model"), guard=guard).save(tmp_path / "guarded")
     dense = tiny.model()
     dense.get_parameter(f"{name}.weight").data.add_(scale * up @ down)
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_tied_weights_stay_tied_in_the_reinforced_model(tmp_path: Path) -> None:
     save(tmp_path / "model", model, tiny.tokenizer())
     table = torch.randn(len(tiny.tokenizer()), 16)
     guard = ContrastGuard(parameters=Parameters(alpha=ALPHA), tensors={"transformer.wte.weight": table})
-    guards.save(tmp_path / "model", tmp_path / "guarded", guard)
+    guards.Beside(source=tmp_path / "model", guard=guard).save(tmp_path / "guarded")
     with torch.no_grad():
         plain = model(IDS).logits
         made = guards.load(tmp_path / "guarded")(IDS).logits
@@ -183,14 +183,14 @@ def test_a_guard_of_another_model_is_refused(tmp_path: Path) -> None:
     for tensors in ({"model.layers.7.mlp.up_proj.weight": torch.ones(2)}, {"model.norm.weight": torch.ones(2)}):
         guard = ContrastGuard(parameters=Parameters(alpha=ALPHA), tensors=tensors)
         folder = tmp_path / next(iter(tensors))
-        guards.save(tiny.folder(folder / "model"), folder / "guarded", guard)
+        guards.Beside(source=tiny.folder(folder / "model"), guard=guard).save(folder / "guarded")
         with pytest.raises(EngineError, match="model of another shape"):
             guards.load(folder / "guarded")
 
 
 def test_a_guarded_model_is_not_guarded_again(tmp_path: Path) -> None:
     """One guard a folder, and none is trained through."""
-    folder = guarded_folder(tmp_path)
+    folder, guard = guarded_folder(tmp_path), ContrastGuard(parameters=Parameters(alpha=1.0), tensors={})
     with pytest.raises(EngineError, match="is guarded"):
-        guards.save(folder, tmp_path / "twice", ContrastGuard(parameters=Parameters(alpha=1.0), tensors={}))
+        guards.Beside(source=folder, guard=guard).save(tmp_path / "twice")
     assert not (tmp_path / "twice").exists()
