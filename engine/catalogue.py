@@ -16,6 +16,7 @@ from engine.options import (
     EcoOptions,
     FitOptions,
     Options,
+    SisaOptions,
     WhpMuseOptions,
     WhpOptions,
     above,
@@ -250,6 +251,16 @@ METHODS: tuple[MethodSpec, ...] = (
         source="Liu et al. 2024, arXiv 2406.07933: embedding-corrupted prompts",
         module="engine.methods.corruption",
         options=EcoOptions,
+    ),
+    MethodSpec(
+        name="sisa",
+        tasks=("language",),
+        scopes=EVERY_SCOPE,
+        guarantee=Guarantee.EXACT,
+        needs=("base", "retain"),
+        source="Bourtoule et al. 2021, arXiv 1912.03817, with an adapter (arXiv 2106.09685) a shard",
+        module="engine.methods.sharded",
+        options=SisaOptions,
     ),
 )
 

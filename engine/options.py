@@ -83,10 +83,10 @@ class FitOptions(ComputeOptions):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SisaOptions(FitOptions):
-    """People dealt to `shards`, adapters trained on each; their changes are added up (`sum`) or averaged (`mean`)."""
+    """People dealt to `shards`, adapters trained on each; their changes are averaged (`mean`) or added up (`sum`)."""
 
     shards: int = at_least(1, 4)
-    combine: str = one_of("sum", "mean")
+    combine: str = one_of("mean", "sum")
     lora_rank: int = at_least(1, 8)
 
 
