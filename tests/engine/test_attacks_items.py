@@ -79,6 +79,13 @@ def test_a_limit_takes_something_of_everybody_before_more_of_anybody() -> None:
     assert len([record for half in asked.halves for record in half.records]) == len(attacked.forget())
 
 
+def test_what_the_user_put_otherwise_is_asked_within_any_limit() -> None:
+    """A paraphrase is never read and then dropped."""
+    for record in ("c3", "a5"):
+        asked = items(replace(OPTIONS, attack_items=1), paraphrases=(Paraphrase(record_id=record, prompt="Say it"),))
+        assert [texts[-1] for texts in asked.reworded] == ["Say it"]
+
+
 def test_related_records_are_the_ones_most_alike() -> None:
     """As many as are relearned of the forgotten; and as many strangers."""
     note = Record(record_id="n", unit="other", text="Nothing about anybody at all")

@@ -1,8 +1,8 @@
 """What the attacks ask, and what the attacker brings along. Drawn with the job's seed; no model is needed.
 
-Forgotten questions and passages are those of suite `records` (at most `attack_items` of each, spread evenly over
-people), so that `unattacked.*` is what that suite reports. Every other text an attack uses is drawn here too, and the
-digest covers it.
+Forgotten questions and passages are those of suite `records`, so that `unattacked.*` is what that suite reports. If
+there are more than `attack_items` of each, those are asked that the user has a paraphrase for, and then some of
+everybody. Every other text an attack uses is drawn here too, and the digest covers it.
 
 The answers that a probe has to choose between are all of the same standing: those of a forgotten question are true of
 other forgotten people, because a model tells answers that it has seen from answers it has not, whoever they are about.
@@ -11,7 +11,7 @@ other forgotten people, because a model tells answers that it has seen from answ
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from engine.corpus import Record, by_unit, passages, questions
@@ -66,7 +66,7 @@ def draw_attacks(
             raise EngineError("bad_data", f"the suite 'attacks' needs {name} records, and there are none")
     said = _by_record(paraphrases, forget)
     texts = [r for r in passages(forget) if " " in (r.text or "")]
-    shown = [*_spread(texts, options.attack_items, seed), *_spread(questions(forget), options.attack_items, seed)]
+    shown = [r for group in (texts, questions(forget)) for r in _spread(group, options.attack_items, said, seed)]
     if not shown:
         raise EngineError(
             "bad_data", "no forgotten record is a question or a passage of two words, so none can be asked"
@@ -91,15 +91,17 @@ def draw_attacks(
     )
 
 
-def _spread(records: Sequence[Record], limit: int, seed: int) -> list[Record]:
-    """At most `limit` records, one of each person before a second of anybody, in their own order."""
+def _spread(records: Sequence[Record], limit: int, first: Container[str], seed: int) -> list[Record]:
+    """At most `limit` records: the `first`, then one of each person before a second of anybody; in their own order."""
     if len(records) <= limit:
         return list(records)
     rng = stream(seed, "attack", "spread")
     ranked = [
-        (rank, rng.random(), r) for group in by_unit(records).values() for rank, r in enumerate(shuffled(group, rng))
+        (r.record_id not in first, rank, rng.random(), r)
+        for group in by_unit(records).values()
+        for rank, r in enumerate(shuffled(group, rng))
     ]
-    kept = {r.record_id for _, _, r in sorted(ranked, key=lambda entry: entry[:2])[:limit]}
+    kept = {r.record_id for *_, r in sorted(ranked, key=lambda entry: entry[:3])[:limit]}
     return [record for record in records if record.record_id in kept]
 
 
