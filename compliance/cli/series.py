@@ -8,6 +8,7 @@ and, with --reference-start, a reference: that public start trained on what stay
 set and the folds that nobody has asked to forget yet. Nothing that was ever forgotten is in a retain set again.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -209,6 +210,8 @@ def _plan(asked: Series) -> dict[str, Any]:
         "target_model": folders.digest_folder(asked.model),
         "reference_start": _digest(asked.reference_start),
         "base": _digest(asked.base),
+        "dictionary": _file_digest(asked.dictionary),
+        "alternatives": _file_digest(asked.alternatives),
         "data": _digest(asked.data),
         "folds": [folds.described(fold) for fold in asked.folds],
         "retain": folds.described(asked.retain),
@@ -272,6 +275,10 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 def _digest(folder: Path | None) -> str | None:
     return None if folder is None else folders.digest_folder(folder)
+
+
+def _file_digest(path: Path | None) -> str | None:
+    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _people(value: Mapping[str, Any]) -> Iterable[RenderableType]:

@@ -171,7 +171,8 @@ class _Stages:
         if kept is not None:
             return kept
         record.unlink(missing_ok=True)
-        shutil.rmtree(place, ignore_errors=True)
+        for left in (place, *place.parent.glob(f".{place.name}.partial-*")):  # of an engine that was killed
+            shutil.rmtree(left, ignore_errors=True)
         evidence = self._engine(job)
         made = folders.digest_folder(place) if place.is_dir() else None
         with whole(record) as partial:
