@@ -71,6 +71,28 @@ def test_a_model_is_unlearned_and_measured(room: Path) -> None:
     assert "exists already" in refusal(again)
 
 
+@pytest.mark.slow
+def test_a_second_evaluation_is_free(room: Path, tmp_path: Path) -> None:
+    """TOFU from its published layout; the same again loads no model and prints the same value."""
+    data, asked = tmp_path / "tofu", {"question": "Where is 1?", "answer": "house 1", "perturbed_answer": ["2", "3"]}
+    data.mkdir()
+    for name in ("forget01", "retain", "real_authors", "world_facts"):
+        write_lines(data / f"{name}_perturbed.json", [asked] * 3)
+    said = ["evaluate", "tofu", "--model", room / "model", "--data", data, "--cache", tmp_path / "cache", "--json"]
+    told = [*said, "--set", "generated_tokens=4", "--set", "resamples=100"]
+
+    first, second = run(*told), run(*told)
+
+    assert (first.code, first.err) == (0, "")
+    assert set(first.value["metrics"]) >= {"probability_f", "rouge_f", "truth_ratio_f", "model_utility"}
+    assert "forget_quality" not in first.value["metrics"]
+    assert second.value == first.value
+    [entry] = (tmp_path / "cache").iterdir()
+    numbers = json.loads(entry.read_text())
+    entry.write_text(json.dumps(numbers | {"forget_rouge": [0.125] * 3}))
+    assert run(*told).value["metrics"]["rouge_f"]["value"] == 0.125
+
+
 def _files(room: Path) -> list[str | Path]:
     return ["--forget", room / "data" / "forget.jsonl", "--retain", room / "retain.jsonl"]
 
@@ -116,5 +138,8 @@ def test_a_setting_that_does_not_exist_is_one_line(folder: Path, setting: str, s
 
 def test_an_unknown_suite_and_missing_data_are_one_line(folder: Path) -> None:
     """The suites and the files are named."""
-    assert "muse, restor, membership" in refusal(run("evaluate", "magic", "--model", folder, "--data", folder))
+    assert "muse, restor, tofu, membership, attacks" in refusal(
+        run("evaluate", "magic", "--model", folder, "--data", folder)
+    )
     assert "forget.jsonl" in refusal(run("evaluate", "membership", "--model", folder, "--data", folder))
+    assert "retain.jsonl and holdout.jsonl" in refusal(run("evaluate", "attacks", "--model", folder, "--data", folder))
