@@ -106,7 +106,8 @@ def fit(
             optimiser.zero_grad(set_to_none=True)
         _report(progress, stage, step + 1, len(batches), started)
     model.eval().to("cpu")
-    accelerator.free_memory()
+    if accelerator.device.type != "cpu":
+        accelerator.free_memory()  # on a CPU it only collects garbage, for most of a second
     return Fitted(steps=len(losses), first_loss=losses[0], last_loss=losses[-1])
 
 

@@ -41,6 +41,7 @@ from engine.seeds import derive
 from engine.training import Fitted, device
 
 CONDITION = "exact for requests that were not chosen by looking at earlier models (arXiv 2106.04378)"
+ABOUT = "about"  # one entry, because safetensors writes several in no fixed order
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,11 +113,11 @@ def _trained(setting: Setting[SisaOptions], shard: Shard) -> Learned:
 
 
 def _keep(shard: Shard, learned: Learned) -> None:
-    numbers = {"steps": learned.fitted.steps, "losses": [learned.fitted.first_loss, learned.fitted.last_loss]}
-    units = sorted(_tags(shard.records))
+    losses = [learned.fitted.first_loss, learned.fitted.last_loss]
+    about = {"steps": learned.fitted.steps, "losses": losses, "units": sorted(_tags(shard.records))}
     shard.path.parent.mkdir(parents=True, exist_ok=True)
     partial = shard.path.with_suffix(f".partial-{os.getpid()}")  # the processes of a job share a cache
-    save_file(learned.matrices, partial, metadata={"fitted": json.dumps(numbers), "units": json.dumps(units)})
+    save_file(learned.matrices, partial, metadata={ABOUT: json.dumps(about)})
     partial.replace(shard.path)
 
 
@@ -124,12 +125,12 @@ def _kept(shard: Shard) -> Learned | None:
     """The adapter of an earlier run; none where it cannot be read whole."""
     try:
         with safe_open(shard.path, "pt") as file:
-            numbers = json.loads(file.metadata()["fitted"])
+            about = json.loads(file.metadata()[ABOUT])
             matrices = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
-    first, last = numbers["losses"]
-    fitted = Fitted(steps=numbers["steps"], first_loss=first, last_loss=last)
+    first, last = about["losses"]
+    fitted = Fitted(steps=about["steps"], first_loss=first, last_loss=last)
     return Learned(matrices=matrices, fitted=fitted, fresh=False)
 
 
@@ -139,7 +140,7 @@ def _forget(setting: Setting[SisaOptions], shards: Sequence[Shard]) -> None:
     lines = {_line(path) for path in current}
     gone = _tags(setting.forget)
     for path in set(setting.cache.glob("sisa-*.safetensors")) - current:
-        if _line(path) in lines or _units(path) & gone:
+        if _line(path) in lines or _holds(path, gone):
             path.unlink(missing_ok=True)
 
 
@@ -147,9 +148,13 @@ def _line(path: Path) -> str:
     return path.name.split("-")[1]
 
 
-def _units(path: Path) -> set[str]:
-    with safe_open(path, "pt") as file:
-        return set(json.loads((file.metadata() or {}).get("units", "[]")))
+def _holds(path: Path, units: set[str]) -> bool:
+    """Whether an adapter was trained on any of these people; yes if it does not say."""
+    try:
+        with safe_open(path, "pt") as file:
+            return not units.isdisjoint(json.loads(file.metadata()[ABOUT])["units"])
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        return True
 
 
 def _tags(records: Iterable[Record]) -> set[str]:
