@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from engine import guards
 from engine.checkpoints import save
 from engine.contract import Evidence, Finding
 from engine.corpus import write_records
 from engine.errors import EngineError
 from engine.verification.attacks.subject import NOT_ASKED
-from engine.verification.attacks.suite import findings
+from engine.verification.attacks.suite import attacked as attack_model
+from engine.verification.attacks.suite import findings, units
 from tests.engine import attacked, tiny
 from tests.engine.jobs import do
 
@@ -116,6 +118,21 @@ def test_an_attack_that_was_made_is_not_made_again(world: Path) -> None:
     second = attack(world, models, cache="cache", progress=lambda stage, _fraction, _eta: stages.append(stage))
     assert second.findings == first.findings
     assert stages == []
+
+
+def test_the_weights_behind_a_guard_are_not_attacked(tmp_path: Path) -> None:
+    """They are those of another model; what asks goes through the guard, and the rest is null instead of good."""
+    save(tmp_path / "model", attacked.untrained(), attacked.tokenizer())
+    one = attacked.subject(tmp_path / "model")
+    guards.mark(one.model, object())
+    found = attack_model(one, lambda _fraction: None)
+    assert {"prefill_1.rouge_f", "paraphrase.knowmem_f", "few_shot_2.knowmem_f"} <= set(found)
+    assert not any(metric.startswith(("relearn", "round", "probe")) for metric in found)
+    weights = {**found, "round_4bit.knowmem_f": found["unattacked.knowmem_f"]}
+    compared = findings({"after": found, "reference": weights}, units(one.items), resamples=200, seed=1)
+    rounded = next(finding for finding in compared if finding.metric.startswith("round"))
+    assert (rounded.after, rounded.difference) == (None, None)
+    assert rounded.reference is not None
 
 
 def test_a_paraphrase_file_changes_what_is_asked(world: Path) -> None:

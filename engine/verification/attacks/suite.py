@@ -3,12 +3,16 @@
 Every metric is a mean over forgotten questions (`knowmem_f`, `rouge_f`, `accuracy`), forgotten passages (`verbmem_f`)
 or, for the control of the probe, retain questions (`accuracy_r`). An item that no model could be asked is left out of
 a metric; a model that misses an item which another was asked has no value there, and the difference is null.
+
+A guarded model (`engine.guards`) is asked through its guard. What needs the weights is null for it: whoever has them
+removes the guard, and then attacks the model that the guard was put on. Attack that model to know.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from engine import guards
 from engine.contract import Finding
 from engine.errors import EngineError
 from engine.options import EvaluateOptions
@@ -21,14 +25,10 @@ from engine.verification.evaluation import Ask, Evaluation, Found, Records
 from engine.verification.findings import Sample, finding
 from engine.verification.statistics import resampling
 
-ATTACKS: tuple[Callable[[Subject], Scores], ...] = (
-    prefill.attack,
-    paraphrase.attack,
-    few_shot.attack,
-    probe.attack,
-    rounding.attack,
-    relearning.attack,
-)
+Attack = Callable[[Subject], Scores]
+
+BY_ASKING: tuple[Attack, ...] = (prefill.attack, paraphrase.attack, few_shot.attack)
+WITH_WEIGHTS: tuple[Attack, ...] = (probe.attack, rounding.attack, relearning.attack)
 LEAST = {"attack_steps": 0, "attack_bits": 2, "attack_prefill": 1, "attack_shots": 0}
 FRACTION = (0.0, 1.0)
 
@@ -72,9 +72,10 @@ def check(options: EvaluateOptions) -> None:
 def attacked(subject: Subject, report: Callable[[float], None]) -> Scores:
     """The numbers of one model; its weights are as they were afterwards."""
     found = {f"unattacked.{name}": numbers for name, numbers in subject.plain.items()}
-    for i, attack in enumerate(ATTACKS, start=1):
+    attacks = BY_ASKING if guards.of(subject.model) else (*BY_ASKING, *WITH_WEIGHTS)
+    for i, attack in enumerate(attacks, start=1):
         found |= attack(subject)
-        report(i / len(ATTACKS))
+        report(i / len(attacks))
     return found
 
 
