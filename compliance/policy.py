@@ -34,7 +34,7 @@ from audits.gates import Direction, Gate
 from compliance.errors import InvalidInputError
 from engine import catalogue
 from engine.catalogue import check_options
-from engine.contract import EngineError
+from engine.contract import EngineError, Guarantee
 
 METRICS = {
     "verbmem_f": 0.05,
@@ -45,7 +45,13 @@ METRICS = {
     "accuracy_f": 0.05,
 }
 AUC_SUBJECTS = 10
-METHODS = tuple(spec.name for spec in catalogue.METHODS)
+# What a batch can give a method: a dictionary or other answers come with no request. Suppression leaves the data in the
+# weights, so no item is ever fulfilled by it.
+METHODS = tuple(
+    spec.name
+    for spec in catalogue.permitted(frozenset({"model", "base", "forget", "retain"}))
+    if spec.guarantee is not Guarantee.SUPPRESSION
+)
 REFERENCES = ("retrained",)
 KEYS = {
     "name",

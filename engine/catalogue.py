@@ -184,7 +184,7 @@ METHODS: tuple[MethodSpec, ...] = (
         layer=at_least(-1, -1),
         steering=above(0, 20.0),
         adaptive=at_least(0, 0.0),
-        retain_term="none",
+        retain_term=one_of("mse"),
         retain_weight=10.0,
     ),
     _descent(
@@ -195,6 +195,7 @@ METHODS: tuple[MethodSpec, ...] = (
         slack=at_least(0, 0.1),
         dual_rate=above(0, 1.0),
         dual_warmup=at_least(0, 5),
+        retain_term=one_of("gd", "kl", "js"),
     ),
     _descent(
         "gru",
@@ -203,6 +204,7 @@ METHODS: tuple[MethodSpec, ...] = (
         rate=1e-3,
         beta=above(0, 0.1),
         objective=one_of("npo", "ga", "wga"),
+        retain_term=one_of("gd", "kl", "js"),
     ),
     _descent(
         "sam-npo",

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +31,7 @@ from engine.methods.refit import refit
 from engine.options import ComputeOptions, EvaluateOptions, FitOptions, InitialiseOptions, PrivateOptions, SisaOptions
 from engine.ranks import together
 from engine.training import Fitted, Progress
+from engine.tuning import tune
 from engine.verification.suites import SUITE_VERSION, Evaluation, Folders, evaluate
 
 Maker = Callable[["Work"], "Made"]
@@ -154,10 +156,10 @@ def _initialise(work: Work) -> Made:
 
 def _train(work: Work) -> Made:
     setting = work.setting("model", work.options, train="train")
-    return _made(setting, _adapted(setting, refit))
+    return _made(setting, _adapted(setting, method=refit))
 
 
-def _adapted(setting: Setting[Any], method: Callable[[Setting[Any]], Fitted]) -> Fitted:
+def _adapted(setting: Setting[Any], *, method: Callable[[Setting[Any]], Fitted]) -> Fitted:
     """Run a method on the model's weights, or on adapters that are merged into them afterwards; SISA has its own."""
     if not isinstance(setting.options, ComputeOptions) or isinstance(setting.options, SisaOptions):
         return method(setting)
@@ -200,8 +202,12 @@ def _unlearn(work: Work) -> Made:
         if need in spec.needs and not getattr(setting, need):
             raise EngineError("bad_data", f"the {need} set is empty; {spec.name!r} needs at least one record in it")
     refuse_overlap({name: getattr(setting, name) for name in ("forget", "retain", "holdout")})
-    unlearn = getattr(importlib.import_module(spec.module), spec.name.replace("-", "_"))
-    return _made(setting, _adapted(setting, unlearn))
+    method = getattr(importlib.import_module(spec.module), spec.name.replace("-", "_"))
+    unlearn = partial(_adapted, method=method)
+    tuning = None
+    if work.job.tune:
+        setting, tuning = tune(setting, unlearn, work.job.tune)
+    return dataclasses.replace(_made(setting, unlearn(setting)), tuning=tuning)
 
 
 def _evaluate(work: Work) -> Made:

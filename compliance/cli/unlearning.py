@@ -47,6 +47,10 @@ Dictionary = Annotated[
     Path | None,
     typer.Option(metavar="FILE", exists=True, dir_okay=False, help="A JSON object: each term, and what stands for it."),
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", file_okay=False, help="What models said is kept here; a second run asks none again."),
+]
 Alternatives = Annotated[
     Path | None,
     typer.Option(metavar="FILE", exists=True, dir_okay=False, help="A JSON object: record_id, and the other answer."),
@@ -60,7 +64,7 @@ Alternatives = Annotated[
         "expunge unlearn retrain --base start --forget f.jsonl --retain r.jsonl --out new",
     ),
 )
-def unlearn(
+def unlearn(  # noqa: PLR0913 - a parameter is an option of the command
     *,
     method: Annotated[str, typer.Argument(metavar="METHOD", help="One of 'expunge method list'.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the new model goes; must not exist.")],
@@ -145,10 +149,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         Path | None,
         typer.Option(metavar="DIR", exists=True, file_okay=False, help="The model before unlearning."),
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", file_okay=False, help="Where numbers are kept; a second run loads no model."),
-    ] = None,
+    cache: Cache = None,
     answers_out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="restor: write questions, answers and verdicts here.")
     ] = None,

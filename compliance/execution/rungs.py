@@ -17,9 +17,8 @@ from compliance.execution.workspace import Workspace
 from compliance.ledger.views import BaseView, BatchView, ModelView
 from compliance.policy import Policy
 from compliance.store import Store
+from engine import catalogue
 from engine.contract import Evidence, Job, Kind
-
-TRAINED_BY = {"retrain", "dp2"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +97,7 @@ class Rung:
             "retain": str(self.space.retain),
         }
         own = dict(self.policy.methods.get(self.name, {}))
-        if self.name in TRAINED_BY:
+        if "base" in catalogue.method(self.name).needs:
             return Job(**shared, base=str(start), options={**self.policy.training, **own})
         return Job(**shared, model=str(self.before), forget=str(self.space.forget), options=own)
 
