@@ -169,18 +169,18 @@ class EcoOptions(Options):
     """Embedding-corrupted prompts. Strengths are in units of the root mean square of the embedding table.
 
     `corruption` of `count` components (0: all) that are the first, drawn with the seed, or the largest. The strength
-    is searched from `strength` on, until the score on the forget set is within `tolerance` of `surrogate`, which is
-    measured on the holdout set where it is not given. `false_alarms` above 0 asks for a conformal threshold.
+    is doubled from `strength` on, and then searched with differences of `search_width` of it, until the score on the
+    forget set is within `tolerance` of `surrogate`, which is measured on the holdout set where it is not given.
+    `held_out` of the people who stay test the classifier; `false_alarms` above 0 asks for a conformal threshold.
     """
 
     corruption: str = one_of("noise", "zero", "flip")
     components: str = one_of("first", "random", "largest")
     count: int = at_least(0, 0)
     strength: float = above(0, 0.5)
-    least_strength: float = above(0, 0.1)
-    search_steps: int = at_least(0, 10)
-    search_rate: float = above(0, 2.0)
-    search_width: float = above(0, 0.1)
+    doublings: int = at_least(0, 10)
+    search_steps: int = at_least(1, 10)
+    search_width: float = field(default=0.1, metadata={"above": 0, "high": 0.5})
     tolerance: float = at_least(0, 0.02)
     surrogate: float | None = field(default=None, metadata={"low": 0, "high": 1})
     held_out: float = field(default=0.25, metadata={"above": 0, "high": 0.5})

@@ -21,8 +21,9 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
 from torch import Tensor
-from torch.nn import functional
 
 from engine.errors import EngineError
 
@@ -36,7 +37,8 @@ SENTENCE = 3  # words; what is shorter is judged with what is around it
 WORDS = re.compile(r"\w+")
 ENDS = re.compile(r"[\n.?!]+")
 
-Bag = tuple[NDArray[np.int64], NDArray[np.float64]]
+Floats = NDArray[np.float64]
+Bag = tuple[NDArray[np.int64], Floats]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +51,9 @@ class Classifier:
 
     def score(self, text: str) -> float:
         """The log-odds that the text is about what is to be forgotten."""
-        bags = [weighted(bag, self.idf.numpy()) for bag in map(count, windows(text))]
-        scores = [float(self.weight.numpy()[indices] @ values) for indices, values in bags]
+        weight, idf = self.weight.numpy(), self.idf.numpy()
+        bags = (weighted(count(window), idf) for window in windows(text))
+        scores = [float(weight[indices] @ values) for indices, values in bags]
         return max(scores, default=WORDLESS) + self.bias
 
     def tensors(self) -> dict[str, Tensor]:
@@ -76,10 +79,9 @@ def train(forget: Sequence[str], retain: Sequence[str]) -> Classifier:
     if not 0 < positive < len(bags):
         raise EngineError("bad_data", "prompts to forget and prompts to keep are needed, with words in them")
     idf = _inverse_frequencies(bags)
-    labels = torch.zeros(len(bags), dtype=torch.float64)
-    labels[:positive] = 1.0
-    balance = torch.where(labels > 0, 0.5 / positive, 0.5 / (len(bags) - positive))
-    return _fit([weighted(bag, idf) for bag in bags], labels, balance, torch.from_numpy(idf))
+    labels = np.repeat([1.0, 0.0], [positive, len(bags) - positive])
+    balance = np.where(labels > 0, 0.5 / positive, 0.5 / (len(bags) - positive))
+    return _fit([weighted(bag, idf) for bag in bags], labels, balance, idf)
 
 
 def windows(text: str) -> list[tuple[str, ...]]:
@@ -109,7 +111,7 @@ def count(words: Sequence[str]) -> Bag:
     return indices, counts.astype(np.float64)
 
 
-def weighted(bag: Bag, idf: NDArray[np.float64]) -> Bag:
+def weighted(bag: Bag, idf: Floats) -> Bag:
     """(1 + log tf) idf, of length 1."""
     indices, counts = bag
     values = (1.0 + np.log(counts)) * idf[indices]
@@ -127,25 +129,24 @@ def _hash(gram: str) -> int:
     return zlib.crc32(gram.encode()) % BUCKETS
 
 
-def _inverse_frequencies(bags: Sequence[Bag]) -> NDArray[np.float64]:
+def _inverse_frequencies(bags: Sequence[Bag]) -> Floats:
     seen = np.bincount(np.concatenate([indices for indices, _ in bags]), minlength=BUCKETS)
     return np.asarray(np.log((1.0 + len(bags)) / (1.0 + seen)) + 1.0, dtype=np.float64)
 
 
-def _fit(bags: Sequence[Bag], labels: Tensor, balance: Tensor, idf: Tensor) -> Classifier:
-    indices, values = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*bags, strict=True))
-    offsets = torch.tensor([0, *np.cumsum([len(found) for found, _ in bags])[:-1]])
-    weight = torch.zeros(BUCKETS, 1, dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    search = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
+def _fit(bags: Sequence[Bag], labels: Floats, balance: Floats, idf: Floats) -> Classifier:
+    """Minimise the balanced cross-entropy and the squared weights (L-BFGS, exact gradient)."""
+    indices, values = (np.concatenate(parts) for parts in zip(*bags, strict=True))
+    lengths = np.array([len(found) for found, _ in bags])
+    starts = np.concatenate([[0], lengths.cumsum()[:-1]])
 
-    def loss() -> Tensor:
-        search.zero_grad()
-        scores = functional.embedding_bag(indices, weight, offsets, mode="sum", per_sample_weights=values)[:, 0] + bias
-        errors = functional.binary_cross_entropy_with_logits(scores, labels, weight=balance, reduction="sum")
-        total = errors + PENALTY * weight.square().sum()
-        total.backward()
-        return total
+    def loss(point: Floats) -> tuple[float, Floats]:
+        weight, bias = point[:-1], point[-1]
+        scores = np.add.reduceat(values * weight[indices], starts) + bias
+        errors = balance * (expit(scores) - labels)
+        slope = np.bincount(indices, values * np.repeat(errors, lengths), BUCKETS) + 2 * PENALTY * weight
+        entropy = balance @ (np.logaddexp(0.0, scores) - labels * scores)
+        return float(entropy + PENALTY * weight @ weight), np.append(slope, errors.sum())
 
-    search.step(loss)
-    return Classifier(weight=weight.detach()[:, 0].clone(), idf=idf, bias=float(bias.detach()))
+    found = minimize(loss, np.zeros(BUCKETS + 1), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    return Classifier(weight=torch.tensor(found.x[:-1]), idf=torch.tensor(idf), bias=float(found.x[-1]))

@@ -3,8 +3,10 @@
 1. A classifier learns to tell prompts of the forget set from prompts of the retain set (`methods.judging`).
 2. The strength of the corruption is chosen without gradients: the model's mean probability of forget answers is to
    meet a surrogate, what a model that never saw them would give, by central differences (section 4.3 there):
-       f(s) = |surrogate - score(s)|      s <- max(s - rate (f(s + w) - f(s - w)) / 2 w, least)
-   and the best strength that was tried is kept.
+       f(s) = |surrogate - score(s)|      g = (f(s + w) - f(s - w)) / 2 w      s <- max(s - rate g, least)
+   The published step has a rate of its own for each model. Here the strength is first doubled until the score is no
+   longer above the surrogate, because a score is flat as long as the noise is weak; and the rate is Polyak's, f / g^2,
+   which knows that f can be 0, within the last doubling. The best strength that was tried is kept.
 No weight changes. What the guard hides is what its classifier recognises.
 """
 
@@ -29,6 +31,7 @@ from engine.tasks.sequences import Tokens, by_budget, collate, context_length, p
 from engine.training import Fitted
 
 KEY = 16  # bytes
+LABELS = 16  # tokens of a passage that are scored
 
 
 def eco(setting: Setting[EcoOptions]) -> Fitted:
@@ -39,7 +42,7 @@ def eco(setting: Setting[EcoOptions]) -> Fitted:
     corruption = corruption_of(setting)
     surrogate = _surrogate(setting)
     scored = _Scored(setting, names, corruption)
-    strength, tried = search(lambda s: abs(surrogate - scored.at(s)), setting.options)
+    strength, tried = search(scored.at, surrogate, setting.options)
     measured = {**judge.measured, "surrogate": surrogate, "score": scored.at(strength), "score_before": scored.plain()}
     told = replace(
         corruption.parameters,
@@ -58,17 +61,37 @@ def eco(setting: Setting[EcoOptions]) -> Fitted:
     )
 
 
-def search(objective: Callable[[float], float], options: EcoOptions) -> tuple[float, list[tuple[float, float]]]:
-    """The best of the strengths that zeroth-order descent tried, and all of them with their objective."""
-    width, least, strength = options.search_width, options.least_strength, options.strength
-    tried = [(strength, objective(strength))]
+def search(
+    score_at: Callable[[float], float], surrogate: float, options: EcoOptions
+) -> tuple[float, list[tuple[float, float]]]:
+    """The strength of those tried whose score is nearest to the surrogate, and all of them with their distance."""
+    tried: list[tuple[float, float]] = []
+
+    def distance(strength: float) -> float:
+        tried.append((strength, abs(surrogate - score_at(strength))))
+        return tried[-1][1]
+
+    strength = _doubled(score_at, surrogate, options)
+    low, high = strength / 2, strength
     for _ in range(options.search_steps):
-        if tried[-1][1] <= options.tolerance:
+        width, f = options.search_width * strength, distance(strength)
+        if f <= options.tolerance:
             break
-        above, below = objective(strength + width), objective(max(strength - width, 0.0))
-        strength = max(strength - options.search_rate * (above - below) / (2 * width), least)
-        tried.append((strength, objective(strength)))
+        slope = (distance(strength + width) - distance(strength - width)) / (2 * width)
+        if slope == 0:
+            break
+        strength = min(max(strength - f / slope, low), high)
     return min(tried, key=lambda one: one[1])[0], tried
+
+
+def _doubled(score_at: Callable[[float], float], surrogate: float, options: EcoOptions) -> float:
+    """The first of s, 2 s, 4 s, ... whose score is not above the surrogate; the last, if none is."""
+    strength = options.strength
+    for _ in range(options.doublings):
+        if score_at(strength) <= surrogate:
+            return strength
+        strength *= 2
+    return strength
 
 
 def corruption_of(setting: Setting[EcoOptions]) -> Corruption:
@@ -94,7 +117,10 @@ def corruption_of(setting: Setting[EcoOptions]) -> Corruption:
 
 
 def answers(setting: Setting[EcoOptions], records: Sequence[Record]) -> list[Tokens]:
-    """Questions with their answers as labels, and passages whose second half is the answer to the first."""
+    """Questions with their answers as labels, and passages with the first tokens of their second half as labels.
+
+    Not the whole half: each token of it is read clean, and what follows would be predicted from those.
+    """
     context = context_length(setting.model.config)
     asked = pack_tokens(
         setting.tokenizer, [[pair] for pair in pairs(records)], context=context, answer_weight=1.0, prompt_weight=0.0
@@ -103,11 +129,13 @@ def answers(setting: Setting[EcoOptions], records: Sequence[Record]) -> list[Tok
     windows = (
         window for text in passage_tokens(setting.tokenizer, read, context=context, end=False) for window in text
     )
-    halves = [
-        replace(window, weights=(*(0.0 for _ in window.ids[: len(window) // 2]), *window.weights[len(window) // 2 :]))
-        for window in windows
-    ]
+    halves = [replace(window, weights=_middle(window)) for window in windows]
     return [tokens for tokens in (*asked, *halves) if any(tokens.weights[1:])]
+
+
+def _middle(window: Tokens) -> tuple[float, ...]:
+    half = len(window) // 2
+    return tuple(weight if half <= i < half + LABELS else 0.0 for i, weight in enumerate(window.weights))
 
 
 @torch.no_grad()
@@ -133,6 +161,9 @@ class _Scored:
         self.forward, self.sequences = Forward(setting.model), answers(setting, setting.forget)
         self.known: dict[float, float] = {}
 
+    def _most(self) -> int:
+        return 3 * self.setting.options.search_steps + self.setting.options.doublings + 1
+
     def plain(self) -> float:
         """The score of the model without corruption."""
         return score(self.forward, self.sequences, self.setting.options.tokens_per_pass)
@@ -146,7 +177,7 @@ class _Scored:
                 self.known[strength] = self.plain()
             finally:
                 at_work.remove()
-            self.setting.progress("strength", min(1.0, len(self.known) / (3 * self.setting.options.search_steps)), None)
+            self.setting.progress("strength", len(self.known) / self._most(), None)
         return self.known[strength]
 
 

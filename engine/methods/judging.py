@@ -1,11 +1,10 @@
 """Learning which prompts are about the forgotten, with a threshold chosen on prompts that were not learned.
 
-A share of both sets is held out: records of the forget set, people of the retain set. A first classifier learns the
-rest, and the threshold is the middle of the widest interval that tells the held-out prompts apart best. The classifier
-that is kept has learned *all* forget prompts and the same retain prompts, so that the held-out retain prompts are new
-to it as well: its false alarms are measured on them, and with `false_alarms` the threshold is their split-conformal
-quantile instead, so that a prompt drawn like them is taken for a forgotten one with at most that probability. The
-recall is that of the first classifier on prompts of records it had not seen.
+The classifier learns all forget prompts and those of most people who stay; the prompts of the others, held out, are new
+to it. What it makes of a forget prompt that is new to it is estimated in folds: each part of the forget records is
+scored by a classifier that learned the other parts. The threshold is the middle of the widest interval that tells
+these two lists of scores apart best. With `false_alarms` it is the split-conformal quantile of the held-out retain
+scores instead: a prompt drawn like them is then taken for a forgotten one with at most that probability.
 """
 
 import math
@@ -22,6 +21,8 @@ from engine.options import EcoOptions
 from engine.prompts import pairs, question_prompt
 from engine.seeds import stream
 
+FOLDS = 4
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judge:
@@ -33,23 +34,34 @@ class Judge:
 
 
 def learn(forget: Sequence[Record], retain: Sequence[Record], options: EcoOptions, seed: int) -> Judge:
-    """Train the classifier and choose its threshold on prompts that were held out."""
-    kept, held = _split([[record] for record in forget], options.held_out, seed, "forget")
-    others, strangers = _split(list(by_unit(retain).values()), options.held_out, seed, "retain")
-    first, classifier = train(prompts(kept), prompts(others)), train(prompts(forget), prompts(others))
-    found, new = ([first.score(text) for text in prompts(records)] for records in (held, strangers))
-    alarms = [classifier.score(text) for text in prompts(strangers)]
-    threshold = conformal(alarms, options.false_alarms) if options.false_alarms else middle(found, new)
+    """Train the classifier and choose its threshold."""
+    others, strangers = _split(retain, options.held_out, seed)
+    classifier = train(prompts(forget), prompts(others))
+    found, new = _in_folds(forget, prompts(others), seed), [classifier.score(text) for text in prompts(strangers)]
+    threshold = conformal(new, options.false_alarms) if options.false_alarms else middle(found, new)
     return Judge(
         classifier=classifier,
         threshold=threshold,
         measured={
             "recall": float(np.mean([score > threshold for score in found])),
-            "false_alarms": float(np.mean([score > threshold for score in alarms])),
-            "held_out_forget": float(len(found)),
-            "held_out_retain": float(len(alarms)),
+            "false_alarms": float(np.mean([score > threshold for score in new])),
+            "prompts_forget": float(len(found)),
+            "prompts_held_out": float(len(new)),
         },
     )
+
+
+def _in_folds(forget: Sequence[Record], others: Sequence[str], seed: int) -> list[float]:
+    """The scores of all forget prompts, none by a classifier that learned its record."""
+    if len(forget) <= 1:
+        raise EngineError("bad_data", "ECO needs two records to forget, to see whether one is known by the other")
+    order = stream(seed, "folds").sample(range(len(forget)), len(forget))
+    scores = []
+    for fold in (order[i::FOLDS] for i in range(min(FOLDS, len(order)))):
+        rest = [record for i, record in enumerate(forget) if i not in set(fold)]
+        classifier = train(prompts(rest), others)
+        scores += [classifier.score(text) for text in prompts([forget[i] for i in fold])]
+    return scores
 
 
 def prompts(records: Sequence[Record]) -> list[str]:
@@ -78,14 +90,11 @@ def conformal(scores: Sequence[float], level: float) -> float:
     return sorted(scores)[rank - 1]
 
 
-def _split(groups: Sequence[Sequence[Record]], share: float, seed: int, name: str) -> tuple[list[Record], list[Record]]:
-    """Records to learn from and records held out, whole groups at a time, drawn with the seed."""
-    if len(groups) <= 1:
-        raise EngineError(
-            "bad_data",
-            f"ECO needs two {'records' if name == 'forget' else 'people'} in the {name} set: one is held out",
-        )
-    order = list(groups)
-    stream(seed, "held out", name).shuffle(order)
-    held = max(1, round(share * len(order)))
-    return [r for group in order[held:] for r in group], [r for group in order[:held] for r in group]
+def _split(retain: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """Records to learn from and records held out, all of a person on one side, drawn with the seed."""
+    people = list(by_unit(retain).values())
+    if len(people) <= 1:
+        raise EngineError("bad_data", "ECO needs two people in the retain set, one of them to be held out")
+    stream(seed, "held out").shuffle(people)
+    held = max(1, round(share * len(people)))
+    return [r for person in people[held:] for r in person], [r for person in people[:held] for r in person]

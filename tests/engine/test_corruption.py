@@ -294,24 +294,24 @@ def test_held_out_prompts_of_tofu_are_told_apart() -> None:
 
 
 def test_descent_without_gradients_finds_the_strength() -> None:
-    """Central differences of |surrogate - score| as published, floored, and the best that was tried."""
-    options = EcoOptions(
-        strength=0.5, search_steps=3, search_rate=1.0, search_width=0.1, least_strength=0.1, tolerance=0.0
-    )
-    asked: list[float] = []
-
-    def objective(strength: float) -> float:
-        asked.append(strength)
-        return (strength - 2.0) ** 2
-
-    best, tried = search(objective, options)
-    expected = [0.5]
+    """Doubled past the surrogate, then central differences of |surrogate - score| with the step that would reach 0."""
+    options = EcoOptions(strength=0.5, search_steps=3, search_width=0.1, tolerance=0.0)
+    surrogate, score_at = 0.3, lambda s: 1.0 / (1.0 + s**2)
+    best, tried = search(score_at, surrogate, options)
+    strength, expected = 2.0, []  # 0.5 and 1.0 score .8 and .5
     for _ in range(3):
-        expected.append(expected[-1] - 2 * (expected[-1] - 2.0))
+        width = 0.1 * strength
+        expected += [strength, strength + width, strength - width]
+        f, above, below = (abs(surrogate - 1.0 / (1.0 + s**2)) for s in expected[-3:])
+        strength = min(max(strength - f / ((above - below) / (2 * width)), 1.0), 2.0)
     np.testing.assert_allclose([strength for strength, _ in tried], expected)
-    assert len(asked) == 1 + 3 * 3
-    assert best == min(tried, key=lambda one: one[1])[0]
-    assert search(lambda s: s, dataclasses.replace(options, strength=0.2))[0] == 0.1
+    assert abs(best - np.sqrt(1 / 0.3 - 1)) < 0.02
+
+
+def test_a_score_that_no_strength_brings_down_ends_the_search() -> None:
+    """A flat score gives no direction: the last doubling is kept, and the evidence shows how far off it is."""
+    options = EcoOptions(strength=0.5, doublings=4)
+    assert search(lambda _: 0.9, 0.1, options)[0] == 0.5 * 2**4
 
 
 def test_the_score_is_the_mean_probability_of_a_token_of_an_answer() -> None:
@@ -387,7 +387,7 @@ def test_another_family_of_models_is_guarded_too(tmp_path: Path) -> None:
     [
         ({"options": EcoOptions()}, "holdout set, or the option 'surrogate'", "bad_job"),
         ({"options": dataclasses.replace(QUICK, count=17)}, "count must be at most 16", "bad_options"),
-        ({"forget": tiny.records([0])[:1]}, "two records in the forget set", "bad_data"),
+        ({"forget": tiny.records([0])[:1]}, "two records to forget", "bad_data"),
         ({"retain": tiny.records([3])}, "two people in the retain set", "bad_data"),
     ],
 )
