@@ -9,7 +9,8 @@ corrupted   the clean model trained on: the 3,000 documents of `mix_a0`, which l
             true lines about the others (without those a small model forgets everything, and not ten people)
 METHOD      the corrupted model unlearned with one of the catalogue, at its defaults: forget the documents, retain
             the lines about the others; no retain line is about the ten, so what comes back was not taught again
-retain      the same number of steps on the retain lines alone: what comes back without forgetting anything
+retain      training on the retain lines alone, about as often as a method sees them and at its rate: what comes back
+            without forgetting anything, to which a method's recovery has to be compared
 
 Nothing is chosen on the facts that are reported. Models stay in the work folder, and a run goes on where it stopped.
 """
@@ -35,7 +36,7 @@ LEARN = {"epochs": 3, "tokens_per_batch": 2500}
 ROUNDS = 6  # different orders of the same lines
 CORRUPT = {"epochs": 1, "learning_rate": 3e-3, "matrix_learning_rate": 3e-3, "tokens_per_batch": 2500}
 SETTINGS: dict[str, dict[str, Any]] = {"task-vector": {"epochs": 1}}
-KEEP = {"epochs": 1, "learning_rate": 1e-3, "matrix_learning_rate": None, "tokens_per_batch": 3000}
+KEEP = {"epochs": 2, "learning_rate": 1.25e-3, "tokens_per_batch": 5000}  # 50 steps, each line twice
 LINES = 4  # of a text, after two in context
 SENTENCES = 3  # of a paragraph
 COLUMNS = (
