@@ -111,31 +111,32 @@ def _plan(setting: AnySetting, objective: Objective, retain: Term | None, reader
     """All steps in advance: what they hold, drawn with the seed, and what is known of it."""
     options, examples = setting.options, objective.examples(setting)
     size = min(options.forget_batch, len(examples))
-    forget = _Pool(setting, reader, objective.forget, examples)
-    kept = None
-    if retain is not None:
-        kept = _Pool(setting, reader, retain, [(tokens,) for tokens in retain_tokens(setting)])
     order = cycle(len(examples), options.steps * size, setting.seed, "forget")
-    order_kept = cycle(len(kept), options.steps * options.retain_batch, setting.seed, "retain") if kept else []
+    forget = _Pool(setting, reader, objective.forget, examples, order)
+    kept, order_kept = None, []
+    if retain is not None:
+        beside = [(tokens,) for tokens in retain_tokens(setting)]
+        order_kept = cycle(len(beside), options.steps * options.retain_batch, setting.seed, "retain")
+        kept = _Pool(setting, reader, retain, beside, order_kept)
     steps = []
     for i in range(options.steps):
-        chosen = order[i * size : (i + 1) * size]
-        beside = order_kept[i * options.retain_batch : (i + 1) * options.retain_batch]
-        steps.append(Step(forget=forget.parts(chosen), retain=kept.parts(beside) if kept else ()))
+        drawn = order[i * size : (i + 1) * size]
+        drawn_kept = order_kept[i * options.retain_batch : (i + 1) * options.retain_batch]
+        steps.append(Step(forget=forget.parts(drawn), retain=kept.parts(drawn_kept) if kept else ()))
     return steps
 
 
 class _Pool:
-    """Examples to draw from, with what is known of them."""
+    """The examples that will be drawn, with what is known of them; the model is not asked about any other."""
 
-    def __init__(self, setting: AnySetting, reader: Reader, term: Term, examples: Sequence[Example]) -> None:
+    def __init__(
+        self, setting: AnySetting, reader: Reader, term: Term, examples: Sequence[Example], drawn: Sequence[int]
+    ) -> None:
         self._term, self._budget = term, setting.options.tokens_per_pass
         self._width = len(examples[0])
-        self._tokens = [_everywhere(t) if term.everywhere else t for example in examples for t in example]
+        self._places = {example: place for place, example in enumerate(sorted(set(drawn)))}
+        self._tokens = [_everywhere(t) if term.everywhere else t for i in self._places for t in examples[i]]
         self._known = self._recall(setting, reader)
-
-    def __len__(self) -> int:
-        return len(self._tokens) // self._width
 
     def _recall(self, setting: AnySetting, reader: Reader) -> Known | None:
         if not self._term.knows:
@@ -153,6 +154,7 @@ class _Pool:
 
     def parts(self, chosen: Sequence[int]) -> tuple[Part, ...]:
         """Some examples in micro-batches of similar length; the sequences of one example stay together."""
+        chosen = [self._places[i] for i in chosen]
         longest = [max(self._tokens[i * self._width : (i + 1) * self._width], key=len) for i in chosen]
         together = [list(range(len(chosen)))]
         if not self._term.whole:
