@@ -18,7 +18,7 @@ from compliance.wiring import Services, open_services, prepare
 from tests.compliance.builders import log_size
 from tests.compliance.terminal import answer, at, refusal, run
 
-ANYWHERE = {"method list", "unlearn", "evaluate", "report verify", "receipt verify", "model check"}
+ANYWHERE = {"method list", "method show", "series", "unlearn", "evaluate", "report verify", "receipt verify", "model check"}
 READING = [
     "db check",
     "db upgrade",
@@ -96,8 +96,10 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "request withdraw",
         *(f"batch {name}" for name in ("plan", "run", "list", "show")),
         "method list",
+        "method show",
         "unlearn",
         "evaluate",
+        "series",
         *(f"report {name}" for name in ("list", "show", "export", "verify")),
         "receipt verify",
         *(f"log {name}" for name in ("checkpoint", "prove", "verify", "export")),
