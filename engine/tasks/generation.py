@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 
 from engine.guards import reads_at_once
+from engine.tasks.caching import roomy_cache
 
 CACHED = 2**17  # tokens whose keys and values are kept at a time: 64 prompts of 2,048
 
@@ -135,7 +136,7 @@ def _common(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def _read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> DynamicCache:
-    cache = DynamicCache(config=model.config)
+    cache = roomy_cache(model.config)
     model(input_ids=torch.tensor([list(prefix)], device=model.device), past_key_values=cache, use_cache=True)
     return cache
 
@@ -150,7 +151,7 @@ def _generate(
 ) -> list[list[int]]:
     ids, mask = _pad_left(prompts, model.device)
     read = 0 if shared is None else shared.get_seq_length()
-    cache = DynamicCache(config=model.config) if shared is None else copy.deepcopy(shared)
+    cache = roomy_cache(model.config) if shared is None else copy.deepcopy(shared)
     if shared is not None:
         cache.batch_repeat_interleave(len(prompts))
     mask = torch.cat([torch.ones(len(prompts), read, dtype=torch.long, device=model.device), mask], dim=1)

@@ -1,9 +1,12 @@
 """Batched greedy generation against one token at a time."""
 
+import copy
+
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import DynamicCache, LlamaForCausalLM
 
+from engine.tasks.caching import roomy_cache
 from engine.tasks.generation import Stop, Ties, generate, stop_at_blank_line, stop_at_end, stop_at_line
 from tests.engine import tiny
 
@@ -67,6 +70,30 @@ def test_the_other_rules_stop_at_the_end_token_and_at_a_line_break() -> None:
     assert stop_at_end(tokenizer).after(line, end).all()
     assert not stop_at_end(tokenizer).after(line, line).any()
     assert stop_at_line(tokenizer).after(end, line).all()
+
+
+def test_a_cache_with_room_holds_what_the_librarys_holds() -> None:
+    """Whatever is appended, repeated and selected; a copy is a cache of its own."""
+    config, made = tiny.model().config, torch.Generator().manual_seed(0)
+    plain, roomy = DynamicCache(config=config), roomy_cache(config)
+    kept = roomy
+
+    def append(rows: int, length: int) -> None:
+        keys, values = torch.randn(2, rows, 2, length, 8, generator=made)
+        for one, other in zip(plain.update(keys, values, 0), roomy.update(keys, values, 0), strict=True):
+            assert torch.equal(one, other)
+
+    append(1, 5)
+    roomy = copy.deepcopy(roomy)
+    for cache in (plain, roomy):
+        cache.batch_repeat_interleave(4)
+    for length in (3, 1, 1, 100, 1):
+        append(4, length)
+    for cache in (plain, roomy):
+        cache.batch_select_indices(torch.tensor([0, 3]))
+    append(2, 1)
+    append(2, 1)
+    assert (roomy.get_seq_length(), kept.get_seq_length()) == (113, 5)
 
 
 def test_rows_whose_best_logits_were_near_are_found() -> None:
