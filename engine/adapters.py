@@ -61,7 +61,7 @@ def attach(
     scale = options.lora_alpha / options.lora_rank
     if options.precision != "bfloat16" or folder is None:
         return Adapters(tuner=tuner, layers=layers, scale=scale)
-    hooks = tuple(_round(layer.get_base_layer()) for layer in layers.values())
+    hooks = tuple(hook for layer in layers.values() for hook in _round(layer.get_base_layer()))
     return Adapters(tuner=tuner, layers=layers, scale=scale, folder=folder, hooks=hooks)
 
 
@@ -111,10 +111,17 @@ def _tuner(model: PreTrainedModel, options: ComputeOptions) -> LoraModel:
         raise EngineError("bad_model", "this model has no linear layers that adapters can stand beside") from error
 
 
-def _round(layer: nn.Module) -> RemovableHandle:
-    """Keep a frozen layer in bfloat16; what comes in is rounded as autocast would, also where autocast is off."""
+def _round(layer: nn.Module) -> list[RemovableHandle]:
+    """Keep a frozen layer in bfloat16. Where autocast is off it takes and gives what it did before, rounded within."""
     layer.to(torch.bfloat16)
-    return layer.register_forward_pre_hook(lambda _, inputs: tuple(x.to(torch.bfloat16) for x in inputs))
+
+    def narrow(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(x.to(torch.bfloat16) for x in inputs)
+
+    def widen(_layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output if torch.is_autocast_enabled(output.device.type) else output.float()
+
+    return [layer.register_forward_pre_hook(narrow), layer.register_forward_hook(widen)]
 
 
 def _restore(model: PreTrainedModel, layers: Iterable[str], folder: Path) -> None:

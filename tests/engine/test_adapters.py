@@ -136,7 +136,8 @@ def test_rounded_matrices_are_kept_in_half_the_memory_and_merged_from_the_origin
     model, start = load_model(folder), state(load_model(folder))
     adapters = attach(model, ROUNDED, seed=1, folder=folder)
     assert model.get_parameter("model.layers.0.mlp.up_proj.base_layer.weight").dtype is torch.bfloat16
-    logits(model)
+    assert (logits(model) - logits(load_model(folder))).abs().max() < 0.05
+    assert logits(model).dtype is torch.float32
     merge(model, adapters)
     assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
     assert all(value.dtype is torch.float32 for value in model.state_dict().values())
