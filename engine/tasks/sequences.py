@@ -152,6 +152,8 @@ def collate(sequences: Sequence[Tokens]) -> Batch:
 
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], *, room: int) -> list[list[int]]:
     """Prompts for generation, the last `room` tokens of them; a trailing space is left to the model to write."""
+    if not prompts:
+        return []
     encoded = tokenizer([prompt.rstrip(" ") for prompt in prompts], add_special_tokens=False)["input_ids"]
     start = _start(tokenizer)
     return [[*start, *ids[-max(1, room - len(start)) :]] for ids in encoded]

@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,9 @@ def base(sigma: float, steps: int, seed: bytes = SECRET) -> tuple[Learned, Tenso
         ),
         seed=1,
         progress=tiny.quiet,
+        folder=Path("nowhere"),
+        digest="tiny",
+        cache=Path("nowhere"),
     )
     outcome = train_base(setting, holdout=tiny.records(range(6, 8)), secret=seed)
     assert outcome.mechanism.units == 6
