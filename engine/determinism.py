@@ -13,6 +13,7 @@ from engine.seeds import derive
 def begin(*, seed: int, threads: int) -> None:
     """Seed torch's global generator (weights, dropout) and fix what else could make two runs differ."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; else its sums vary
     torch.set_num_threads(threads)
     torch.manual_seed(derive(seed, "torch"))
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
