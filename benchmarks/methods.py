@@ -1,6 +1,6 @@
 """Every method and every measure on forty TOFU authors, beside the model before and the reference, by one command.
 
-    .venv/bin/python benchmarks/methods.py --data ../shared/data/tofu --workdir work/methods [--tune 3] [--attacks]
+    .venv/bin/python benchmarks/methods.py --data ../shared/data/tofu --workdir work/methods [--tune 2] [--attacks]
 
 A small Llama from nothing: public text are a hundred other authors, customers forty, four of whom leave; twenty more
 are never seen. Methods that step from the deployed model are tuned on other people (`engine.tuning`: units drawn from
@@ -30,7 +30,7 @@ from engine.options import DescentOptions
 
 PAIRS, PASSAGE = 20, 5  # questions an author; answers in a passage
 CUSTOMERS, LEAVING, STRANGERS, PUBLIC = 40, 4, 20, 100
-LEFT_OUT = {"dp2"}
+LEFT_OUT = {"dp2", "retrain"}  # the reference is what retrain makes
 QUICK = {"steps": 40, "forget_batch": 16, "retain_batch": 24}
 NAME = re.compile(r"\b[A-Z][\w\u2019-]+(?: (?:[A-Z][\w\u2019-]+|bin|al|de|van|von|da|ibn))+")
 GENERIC = ("Robin Miller", "Alex Turner", "Sam Walker", "Kim Parker")
@@ -53,7 +53,7 @@ COLUMNS = {
 RETRAIN = {"method": "retrain", "base": "start", "retain": "retain.jsonl"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "records": {},
-    "tofu": {"split": "forget01", "generated_tokens": 48},
+    "tofu": {"split": "forget01", "items": 80, "generated_tokens": 32},
     "attacks": {"attack_steps": [0, 10], "attack_bits": [4], "attack_prefill": [4], "attack_shots": [5]},
 }
 CONSOLE = Console(stderr=True)
@@ -91,7 +91,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="TOFU's folder, as published")
     parser.add_argument("--workdir", type=Path, default=Path("work/methods"))
     parser.add_argument("--methods", nargs="*")
-    parser.add_argument("--tune", type=int, default=3)
+    parser.add_argument("--tune", type=int, default=2)
     parser.add_argument("--attacks", action="store_true")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)

@@ -51,7 +51,7 @@ def tune(setting: Setting[Any], unlearn: Unlearn, trials: int) -> tuple[Setting[
     if not isinstance(options, DescentOptions) or options.learning_rate is None:
         raise EngineError("bad_options", "tune works for methods that step from the deployed model; leave it out")
     practice, rest = _split(setting)
-    goal = _goal(setting, rest)
+    goal = _goal(setting, practice, rest)
     tried = []
     for number, changed in enumerate(_around(options, trials, stream(setting.seed, "tune"))):
         given = dataclasses.replace(setting, forget=practice, retain=rest, options=changed)
@@ -101,9 +101,11 @@ def _split(setting: Setting[Any]) -> tuple[Sequence[Record], Sequence[Record]]:
     return practice, [record for record in setting.retain if record.unit not in chosen]
 
 
-def _goal(setting: Setting[Any], rest: Sequence[Record]) -> Scores:
-    """What strangers score on the model as it is, and what those score who stay."""
-    found = _scores(setting, setting.holdout, rest)
+def _goal(setting: Setting[Any], practice: Sequence[Record], rest: Sequence[Record]) -> Scores:
+    """What as many strangers score on the model as it is, and what those score who stay."""
+    units = sorted(by_unit(setting.holdout))
+    chosen = set(stream(setting.seed, "strangers").sample(units, min(len(units), len(by_unit(practice)))))
+    found = _scores(setting, [record for record in setting.holdout if record.unit in chosen], rest)
     return {name: found[name] for name in ("verbmem_f", "knowmem_f", "knowmem_r")}
 
 
