@@ -61,7 +61,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--authors", type=int, default=10)
     parser.add_argument("--method", default="npo")
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args(arguments)
 
@@ -128,7 +128,7 @@ def _evaluate(asked: argparse.Namespace) -> Evidence:
         models={"before": "before", "after": "after", "reference": "reference"},
         data="tofu",
         cache="cache",
-        options={"suite": "tofu", "split": "forget01", "generated_tokens": 64},
+        options={"suite": "tofu", "split": "forget01", "items": 40, "generated_tokens": 48},
     )
     evidence = run(job, asked.workdir, _reporter("evaluate"))
     kept = asked.workdir / "evaluate.evidence.json"
