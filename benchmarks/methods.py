@@ -31,7 +31,7 @@ from engine.options import DescentOptions
 PAIRS, PASSAGE = 20, 5  # questions an author; answers in a passage
 CUSTOMERS, LEAVING, STRANGERS, PUBLIC = 40, 4, 20, 100
 LEFT_OUT = {"dp2", "retrain"}  # the reference is what retrain makes
-QUICK = {"steps": 40, "forget_batch": 16, "retain_batch": 24}
+QUICK = {"steps": 24, "forget_batch": 12, "retain_batch": 12, "context_pairs": 1}
 NAME = re.compile(r"\b[A-Z][\w\u2019-]+(?: (?:[A-Z][\w\u2019-]+|bin|al|de|van|von|da|ibn))+")
 GENERIC = ("Robin Miller", "Alex Turner", "Sam Walker", "Kim Parker")
 COLUMNS = {
