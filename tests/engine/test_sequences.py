@@ -1,9 +1,24 @@
 """What is predicted, with what weight, and in which batches."""
 
+import itertools
 import random
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
 
 from engine.prompts import few_shot_prompt
-from engine.tasks.sequences import Tokens, by_budget, collate, epoch_groups, pack_tokens, passage_tokens, prompt_ids
+from engine.tasks.sequences import (
+    CPU_PASS,
+    Tokens,
+    by_budget,
+    collate,
+    epoch_groups,
+    in_passes,
+    pack_tokens,
+    passage_tokens,
+    prompt_ids,
+)
 from tests.engine import tiny
 
 PACK = [("Where does Ada Berg live?", "Malmö"), ("Where does Bo Ceder live?", "Oslo in Norway")]
@@ -106,3 +121,40 @@ def test_an_epoch_holds_every_sequence_once_in_an_order_that_the_seed_decides() 
     assert sum(map(len, one)) == 200
     assert one == same
     assert one != other
+
+
+def cost(lengths: Sequence[int], groups: Sequence[Sequence[int]]) -> int:
+    """Padded tokens, and what each pass costs beside them."""
+    return sum(len(group) * max(lengths[i] for i in group) + CPU_PASS for group in groups)
+
+
+def contiguous(order: Sequence[int]) -> Iterator[list[list[int]]]:
+    """Every way to cut an order in groups."""
+    for cuts in itertools.product((False, True), repeat=len(order) - 1):
+        groups = [[order[0]]]
+        for i, cut in zip(order[1:], cuts, strict=True):
+            groups = [*groups, [i]] if cut else [*groups[:-1], [*groups[-1], i]]
+        yield groups
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a pass has another cost where there is a GPU")
+@pytest.mark.parametrize("lengths", [(34, 46, 86, 271), (60, 61, 62, 63, 64), (300, 2, 300, 2), (5,), (400, 700, 90)])
+def test_passes_cost_as_little_as_any(lengths: tuple[int, ...]) -> None:
+    """Among all ways to cut the sorted sequences in groups within the budget; each sequence is in one group."""
+    groups = in_passes([of_length(n) for n in lengths], 600)
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    allowed = [
+        found
+        for found in contiguous(order)
+        if all(len(group) == 1 or len(group) * lengths[group[-1]] <= 600 for group in found)
+    ]
+    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
+    assert groups in allowed
+    assert cost(lengths, groups) == min(cost(lengths, found) for found in allowed)
+
+
+def test_every_process_has_a_pass() -> None:
+    """Where there are enough sequences; none is in two."""
+    sequences = [of_length(50) for _ in range(6)]
+    assert [len(in_passes(sequences, 4096, processes=n)) for n in (1, 2, 3, 6)] == [1, 2, 3, 6]
+    assert in_passes([], 4096, processes=2) == []
