@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from engine.errors import EngineError
 from engine.methods import Setting
 from engine.methods.examples import AnySetting, Example, forgotten
-from engine.methods.known import Known, Reader, recall
+from engine.methods.known import FEATURES, Known, Reader, recall
 from engine.methods.terms import Labels, Part, Term, frozen_head, labels_of, retain_term
 from engine.options import DescentOptions
 from engine.ranks import processes
@@ -78,7 +78,9 @@ def descend(setting: Setting[Any], objective: Objective) -> Fitted:
 def _gradient(
     setting: AnySetting, objective: Objective, retain: Term | None, reader: Reader
 ) -> Callable[[Accelerator, Step], float]:
-    options, head = setting.options, frozen_head(reader)
+    options = setting.options
+    asked = any(term is not None and FEATURES in term.knows for term in (objective.forget, retain))
+    head = frozen_head(reader) if asked else Head(weight=None, bias=None)
 
     def gradient(accelerator: Accelerator, step: Step) -> float:
         forget = pieces(objective.forget, step.forget, reader, head, options.forget_weight)

@@ -77,12 +77,11 @@ class Forward:
         return cast("Tensor", self._head(features)) if self._apart else features
 
     def frozen_head(self) -> "Head":
-        """A copy of the head as it is now, so that cached features keep giving the logits they gave."""
+        """The head as it is now, copied if it is trained: cached features keep giving the logits they gave."""
         if not self._apart:
             return Head(weight=None, bias=None)
         bias = getattr(self._head, "bias", None)
-        weight = cast("Tensor", self._head.weight).detach().clone()
-        return Head(weight=weight, bias=None if bias is None else bias.detach().clone())
+        return Head(weight=_held(cast("Tensor", self._head.weight)), bias=None if bias is None else _held(bias))
 
     @torch.no_grad()
     def _probe(self) -> bool:
@@ -95,6 +94,10 @@ class Forward:
         same = torch.allclose(self._head(self.features(ids)), whole, rtol=1e-4, atol=1e-5)
         self.model.train(was_training)
         return same
+
+
+def _held(weight: Tensor) -> Tensor:
+    return weight.detach().clone() if weight.requires_grad else weight.detach()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
