@@ -71,8 +71,7 @@ MeasureSettings = Annotated[
 @app.command(
     "series",
     epilog=example(
-        "expunge series scalability npo --model m --forget f.jsonl --retain r.jsonl --holdout h.jsonl \\",
-        "    --reference-start start --out scal --set steps=40",
+        "expunge series scalability npo --model m --forget f.jsonl --retain r.jsonl --no-reference --out scal",
         "expunge series sustainability graddiff --model m --data ./news --no-reference --out sust",
     ),
 )
@@ -99,7 +98,7 @@ def series(  # noqa: PLR0913 - one parameter an option
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Unlearn in four steps, measure and draw: scalability or sustainability.
+    """Unlearn in four steps, measure and draw; no desk is needed.
 
     scalability unlearns nested forget sets, x1 to x4, each from the same model; sustainability serves four requests,
     each from the model before. A series that was interrupted goes on when the same command is given again.
