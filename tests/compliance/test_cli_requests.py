@@ -14,8 +14,14 @@ from compliance.wiring import Services, open_services
 from tests.compliance.builders import desk_with_people, log_size, person
 from tests.compliance.terminal import answer, at, refusal, run
 
+PERSONAL = ("exampleson", "ada@", "customer 77")  # "ada" alone stands in one of thirty random signatures
 ADA = {"name": "Ada Exampleson", "email": "ada@example.org", "identifiers": ["customer 77"], "statement": "Please."}
 KEY = "4f0b7a52-5d5e-4f0e-9d55-4be1d3a9d0f1"
+
+
+def said(text: str) -> list[str]:
+    """What of a person stands in a text."""
+    return [word for word in PERSONAL if word in text.lower()]
 
 
 @pytest.fixture
@@ -54,7 +60,7 @@ def test_a_letter_becomes_a_request_with_a_receipt(services: Services, letter: P
     assert (value["request"]["state"], value["request"]["regime"]) == ("identity_pending", "ccpa")
     assert set(value["receipt"]) == {"envelope", "keyEntry", "keyProof"}
     assert json.loads(receipt.read_text()) == value["receipt"]
-    assert "ada" not in json.dumps(value).lower()
+    assert not said(json.dumps(value))
     answer(services, "keys", "list", "--policy", policy)
     assert run("receipt", "verify", receipt, "--policy", policy, "--json").value["ok"] is True
     with services.read() as ledger:
@@ -96,7 +102,7 @@ def test_a_bad_person_is_one_line_without_the_person(
     line = refusal(at(services, "request", "file", letter, "--regime", "gdpr"))
 
     assert sentence in line
-    assert "ada" not in line.lower()
+    assert not said(line)
     assert log_size(services) == before
 
 
