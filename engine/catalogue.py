@@ -131,13 +131,14 @@ METHODS: tuple[MethodSpec, ...] = (
         "Liu et al. 2022, arXiv 2203.12817, and Maini et al. 2024, arXiv 2401.06121: ascent, and descent on retain",
         "ascent",
         rate=1e-4,
+        retain_term=one_of("gd"),
     ),
     _descent(
         "kl-min",
         "Maini et al. 2024, arXiv 2401.06121: ascent, and KL to the model as it was on retain",
         "ascent",
         rate=1e-4,
-        retain_term="kl",
+        retain_term=one_of("kl"),
         variant=one_of(*BENCHMARK_VARIANTS),
     ),
     _descent(

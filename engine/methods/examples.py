@@ -39,12 +39,13 @@ def forgotten(setting: AnySetting) -> list[Example]:
 def refused(setting: AnySetting) -> list[Example]:
     """Each sequence, and the same beginning with a refusal after it."""
     rng = stream(setting.seed, "refusals")
-    return [(tokens, _refuse(setting, tokens, rng.choice(REFUSALS))) for tokens in _forget_sequences(setting)]
+    whole = forget_tokens(setting, setting.forget)
+    return [(tokens, _refuse(setting, tokens, rng.choice(REFUSALS))) for tokens in whole]
 
 
 def refusals(setting: AnySetting) -> list[Example]:
     """The beginnings alone with one and the same refusal after them."""
-    return [(_refuse(setting, tokens, REFUSALS[0]),) for tokens in _forget_sequences(setting)]
+    return [(_refuse(setting, tokens, REFUSALS[0]),) for tokens in forget_tokens(setting, setting.forget)]
 
 
 def replaced(setting: AnySetting) -> list[Example]:
@@ -78,10 +79,6 @@ def forget_tokens(setting: AnySetting, records: Sequence[Record]) -> list[Tokens
             "bad_data", "a text to be forgotten is shorter than two tokens, so no model predicts it; remove it"
         )
     return found
-
-
-def _forget_sequences(setting: AnySetting) -> list[Tokens]:
-    return forget_tokens(setting, setting.forget)
 
 
 def _asked(setting: AnySetting, asked: Sequence[Pair]) -> list[list[Pair]]:

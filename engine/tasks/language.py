@@ -138,11 +138,6 @@ def weighted_loss(forward: Forward, batch: Batch) -> Tensor:
     return (label_losses(forward, batch) * batch.weights).sum() / batch.weights.sum()
 
 
-def summed_log_probs(losses: Tensor, batch: Batch) -> Tensor:
-    """The log pi(y|x) of each row: the *sum* over its labels (NPO, equation 3), from the losses of its labels."""
-    return torch.zeros(batch.ids.shape[0], dtype=losses.dtype, device=losses.device).index_add(0, batch.rows, -losses)
-
-
 @torch.no_grad()
 def token_scores(
     forward: Forward, sequences: Sequence[Tokens], *, tokens_per_batch: int, spread: Sequence[bool] | None = None

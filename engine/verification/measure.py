@@ -164,16 +164,6 @@ def is_correct(item: Question, answer: str) -> bool:
     return bool(given) and given in {normalised(truth) for truth in item.answers}
 
 
-def score_texts(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Text], budget: int
-) -> list[TokenScores]:
-    """Every token of every text; a text longer than the context is scored in windows that are then joined."""
-    planned = Pass(model, tokenizer)
-    texts = planned.texts(items)
-    scores = planned.run(budget)
-    return [joined(scores[one]) for one in texts]
-
-
 def _options(items: Sequence[Question]) -> list[Pair]:
     """The true answer and the alternatives of each question; nothing where one has none (see `_margins`)."""
     if not all(item.alternatives for item in items):

@@ -3,7 +3,6 @@
 import importlib
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from engine import catalogue
 from engine.catalogue import METHODS, defaults, permitted
 from engine.contract import Guarantee, Job, MethodSpec
 from engine.errors import EngineError
-from tests.engine import tiny
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,18 +78,3 @@ def test_the_vocabulary_needs_the_standard_library_only() -> None:
     script = f"import sys; old = {{name.split('.')[0] for name in sys.modules}}; {code}"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['engine']"
-
-
-def test_the_readmes_method_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What its section shows, put where it says, unlearns: the loss of the forgotten rises."""
-    section = (ROOT / "README.md").read_text().split("## Add a method")[1].split("\n## ")[0]
-    file, line = (block.split("\n", 1)[1] for block in section.split("```")[1::2])
-    module = types.ModuleType("engine.methods.flatten")
-    exec(file, module.__dict__)  # noqa: S102 - the README's own words
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    (spec,) = eval(f"({line.split('METHODS')[1]})", vars(catalogue))  # noqa: S307 - as above
-    monkeypatch.setattr(catalogue, "METHODS", (*METHODS, spec))
-    options = catalogue.check_options("unlearn", "flatten", {"learning_rate": 1e-3, "steps": 5, "beta": 2})
-    fitted = importlib.import_module(spec.module).flatten(tiny.setting(tmp_path, options))
-    assert fitted.last_loss < fitted.first_loss
-    assert spec.guarantee is Guarantee.EMPIRICAL

@@ -7,7 +7,7 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from engine.tasks.language import Forward, label_features, label_losses, summed_log_probs, token_scores, weighted_loss
+from engine.tasks.language import Forward, label_features, token_scores, weighted_loss
 from engine.tasks.sequences import Tokens, collate, pack_tokens, passage_tokens
 from tests.engine import tiny
 
@@ -63,17 +63,6 @@ def test_the_loss_is_the_weighted_mean_over_labels() -> None:
         total += float((losses * weights).sum())
         weight += float(weights.sum())
     assert abs(weighted_loss(Forward(model), collate(made)).item() - total / weight) < 1e-5
-
-
-def test_sequence_log_probabilities_are_sums_over_labels() -> None:
-    """One number a row, not a mean and not one for the batch."""
-    model, made = tiny.model(), sequences()[:3]
-    batch = collate(made)
-    expected = [float(log_probs(model, t).gather(1, torch.tensor(t.ids[1:])[:, None]).sum()) for t in made]
-    forward = Forward(model)
-    np.testing.assert_allclose(
-        summed_log_probs(label_losses(forward, batch), batch).detach().numpy(), expected, atol=1e-4
-    )
 
 
 def test_a_model_that_caps_its_logits_is_recognised_and_scored_by_its_own_forward() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import threading
@@ -205,3 +206,23 @@ def test_it_ends_when_nobody_asks_anything(tmp_path: Path) -> None:
     )
     assert [json.loads(line) for line in done.stdout.splitlines()] in ([], [{"event": "ready", "protocol": 1}])
     assert not list(tmp_path.iterdir())
+
+
+def test_the_readmes_method_is_one_file_and_one_line(data: Path, tiny_folder: Path) -> None:
+    """What its section shows, put where it says in a copy of the engine, is a method of that engine's process."""
+    section = (ROOT / "README.md").read_text().split("## Add a method")[1].split("\n## ")[0]
+    file, line = (block.split("\n", 1)[1] for block in section.split("```")[1::2])
+    shutil.copytree(ROOT / "engine", data / "engine", ignore=shutil.ignore_patterns("__pycache__"))
+    (data / "engine" / "methods" / "flatten.py").write_text(file)
+    entries = (data / "engine" / "catalogue.py").read_text()
+    opening = "METHODS: tuple[MethodSpec, ...] = (\n"
+    assert opening in entries
+    (data / "engine" / "catalogue.py").write_text(entries.replace(opening, opening + line))
+    with Child(data) as child:
+        assert child.event()["event"] == "ready"
+        child.job = 0
+        job = {"version": 1, "kind": "unlearn", "method": "flatten", "seed": 1, "out": "new", "model": str(tiny_folder)}
+        sets = {"forget": "forget.jsonl", "retain": "retain.jsonl"}
+        evidence = child.answer({**job, **sets, "options": {"beta": 2, "steps": 5, "learning_rate": 1e-3}})["evidence"]
+    assert (evidence["guarantee"], evidence["parameters"]["beta"]) == ("empirical", 2.0)
+    assert evidence["training"]["last_loss"] < evidence["training"]["first_loss"]
