@@ -220,7 +220,6 @@ def test_the_readmes_method_is_one_file_and_one_line(data: Path, tiny_folder: Pa
     (data / "engine" / "catalogue.py").write_text(entries.replace(opening, opening + line))
     with Child(data) as child:
         assert child.event()["event"] == "ready"
-        child.job = 0
         job = {"version": 1, "kind": "unlearn", "method": "flatten", "seed": 1, "out": "new", "model": str(tiny_folder)}
         sets = {"forget": "forget.jsonl", "retain": "retain.jsonl"}
         evidence = child.answer({**job, **sets, "options": {"beta": 2, "steps": 5, "learning_rate": 1e-3}})["evidence"]
