@@ -35,7 +35,7 @@ from torch.utils.hooks import RemovableHandle
 from engine.errors import EngineError
 from engine.methods.bookkeeping_layers import Use, only_input, refuse_unknown, small, use_of
 
-CHUNK = 1 << 22  # numbers of products and unit gradients that are held at once
+HELD = 1 << 22  # numbers of products and unit gradients in memory at once
 _LOST = 4.0  # units in the last place that a sum of products may lose
 
 
@@ -51,13 +51,14 @@ class BookKeeping:
     a hook is left behind.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        """Look at every layer.
+    def __init__(self, model: nn.Module, *, held: int = HELD) -> None:
+        """Look at every layer; `held` is about how many numbers the computation of norms may hold at once.
 
         Raises:
             EngineError: `bad_model` when a layer with trained parameters is of no type that is known.
         """
         self.model = model
+        self._held = held
         self.norms = torch.zeros(0)  # of the units' gradients before clipping; filled by `sums`
         self._uses: dict[nn.Parameter, list[Use]] = {}
         self._small: dict[nn.Parameter, list[Tensor]] = {}
@@ -160,7 +161,7 @@ class BookKeeping:
 
     def _norms(self, owners: Tensor, units: int) -> Tensor:
         squares = torch.zeros(units, dtype=torch.float64, device=owners.device)
-        for group in _groups(owners, units):
+        for group in _groups(owners, units, self._held):
             squares[group.units] += _squares(list(self._uses.values()), group)
         for found in self._small.values():
             if found:
@@ -200,11 +201,12 @@ class _Group:
     units: Tensor
     rows: Tensor
     first: int | None
+    held: int
 
     def parts(self, numbers: int) -> Iterator[tuple[slice, slice | Tensor]]:
         """Units a few at a time, as `numbers` of each are to be held, and the rows of these."""
         count, per = self.rows.shape
-        step = max(1, CHUNK // max(1, numbers))
+        step = max(1, self.held // numbers)
         for start in range(0, count, step):
             chosen = slice(start, min(count, start + step))
             if self.first is None:
@@ -218,7 +220,7 @@ class _Group:
         return joined
 
 
-def _groups(owners: Tensor, units: int) -> list[_Group]:
+def _groups(owners: Tensor, units: int, held: int) -> list[_Group]:
     counts = torch.bincount(owners, minlength=units)
     order = owners.argsort(stable=True)
     found = []
@@ -227,7 +229,7 @@ def _groups(owners: Tensor, units: int) -> list[_Group]:
             rows = order[(counts == per)[owners[order]]].view(-1, per)
             first = int(rows[0, 0])
             in_sequence = torch.equal(rows.flatten(), torch.arange(first, first + rows.numel(), device=rows.device))
-            found.append(_Group(units=owners[rows[:, 0]], rows=rows, first=first if in_sequence else None))
+            found.append(_Group(units=owners[rows[:, 0]], rows=rows, first=first if in_sequence else None, held=held))
     return found
 
 
@@ -261,7 +263,7 @@ def _add_ghosts(total: Tensor, pairs: Sequence[tuple[Use, Use]], group: _Group, 
     for chosen, rows in group.parts(groups * tokens * other.widths()[1] * per**2):
         right, right2 = group.joined(one.right(rows)), group.joined(other.right(rows))
         lefts = [(group.joined(a.left(rows)), group.joined(b.left(rows))) for a, b in pairs]
-        block = max(1, CHUNK // (len(right) * groups * right.shape[2]))
+        block = max(1, group.held // (len(right) * groups * right.shape[2]))
         for start in range(0, right2.shape[2], block):
             part = slice(start, start + block)
             shared = right @ right2[:, :, part].transpose(2, 3)
