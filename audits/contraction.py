@@ -29,6 +29,9 @@ with theta the Gaussian's delta (audits/gaussian.py) and r the widest distance, 
 * `project_then_noise`: y = projection of (x - eta u), next = y + N, which is what is published. Any u, any start,
   r = 2 C / sigma; one step is output perturbation: clip, add noise once.
 
+Here u looks at the present state and at randomness common to both runs only: momentum would carry the past around the
+noise.
+
 `noise_then_project` satisfies the conditions of `Clipped` with C0 = C as well, so the smaller of the two bounds holds.
 
 Between what and what: the law of the unlearned model and that of the same procedure started from any other model, one

@@ -85,6 +85,59 @@ def test_the_gradient_bounds_the_distance_to_the_minimum(steps: int) -> None:
     assert distance <= convex.residual_mu(residual=residual, reference_residual=1e-12, curvature=0.1, noise=1.0)
 
 
+def test_a_small_residual_can_carry_a_secret() -> None:
+    """Two solvers whose residuals are a millionth of the noise, and whose outputs tell the data sets apart."""
+    numpy = pytest.importorskip("numpy")
+    b = numpy.random.default_rng(5).normal(size=1000)  # F(w) = w^2 / 2 + b w, so that the minimum is -b
+    grid = 1e-6
+    outputs = [2 * grid * numpy.round(-b / (2 * grid)) + bit * grid for bit in (0, 1)]
+
+    for bit, w in enumerate(outputs):
+        assert numpy.abs(w + b).max() <= 2.001 * grid
+        assert (numpy.round(w / grid) % 2 == bit).all()
+    assert convex.newton_epsilon(residuals=[2.001 * grid], noise=1.0, delta=1e-5) < 1e-4
+
+
+def test_newtons_residual_depends_on_b_and_costs_more_than_a_shift() -> None:
+    """Over b, b.u has a mean, which the Jacobian cancels; the log-ratio spreads more than that of a shift by u."""
+    numpy = pytest.importorskip("numpy")
+    generator = numpy.random.default_rng(11)
+    rows = generator.normal(size=(60, 8))
+    rows /= numpy.linalg.norm(rows, axis=1, keepdims=True)
+    products, determinants, ratios, mus = numpy.array([_newton_loss(rows, 12, 6.0, generator) for _ in range(200)]).T
+
+    assert products.mean() > 3 * products.std() / math.sqrt(200)
+    assert determinants.mean() == pytest.approx(-products.mean(), abs=4 * products.std() / math.sqrt(200))
+    assert 1.1 < ratios.std() / math.sqrt((mus**2).mean()) < 1.6
+
+
+def _newton_loss(rows: Any, gone: int, weight: float, generator: Any) -> tuple[float, float, float, float]:  # noqa: ANN401
+    """One draw of b at noise 1: b.u, log |det db-/db|, log density ratio, |u| (docs/guarantees.md, section 9)."""
+    numpy = pytest.importorskip("numpy")
+    kept, identity = rows[:-gone], numpy.eye(rows.shape[1])
+
+    def gradient(w: Any, x: Any) -> Any:  # noqa: ANN401 - arrays
+        return -x.T @ (1 / (1 + numpy.exp(x @ w))) + weight * w
+
+    def hessian(w: Any, x: Any) -> Any:  # noqa: ANN401 - arrays
+        p = 1 / (1 + numpy.exp(-x @ w))
+        return (x * (p * (1 - p))[:, None]).T @ x + weight * identity
+
+    b, w = generator.normal(size=rows.shape[1]), numpy.zeros(rows.shape[1])
+    for _ in range(30):
+        w = w - numpy.linalg.solve(hessian(w, rows), gradient(w, rows) + b)
+    before = hessian(w, kept)
+    step = -numpy.linalg.solve(before, gradient(w, kept) + b)
+    p = 1 / (1 + numpy.exp(-kept @ w))
+    turn = (kept * (p * (1 - p) * (1 - 2 * p) * (kept @ step))[:, None]).T @ kept
+    after = -gradient(w + step, kept)
+    full = hessian(w, rows)
+    jacobian = hessian(w + step, kept) @ numpy.linalg.solve(before, full - turn) @ numpy.linalg.inv(full)
+    determinant = float(numpy.linalg.slogdet(jacobian)[1])
+    ratio = float(after @ after - b @ b) / 2 - determinant
+    return float(b @ (b - after)), determinant, ratio, float(numpy.linalg.norm(b - after))
+
+
 @pytest.mark.parametrize(("iterations", "golden"), [(1, 2.585), (2, 1.233), (5, 0.427), (20, 0.0473), (50, 0.0026)])
 def test_golden_descent_noise(iterations: int, golden: float) -> None:
     """Descent-to-Delete's noise with the published constants, at epsilon 1 and delta 1/n."""
