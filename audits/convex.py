@@ -94,6 +94,8 @@ def newton_budget(*, epsilon: float, delta: float, noise: float, problems: int =
     Guo et al. 2020 (arXiv:1911.03030, theorem 3): noise epsilon / c with c = sqrt(2 ln(1.5 / delta)), `noise` the
     standard deviation of the vector b of the perturbed sum; epsilon and delta of the problems add up. Where epsilon
     is so large that the exact Gaussian allows less, it is that which is returned.
+    The class is `conditional`: the proof takes residuals to be independent of b, and Newton's are not; `residual_mu`
+    needs nothing of the kind.
     """
     _check_problems(noise, problems)
     one, share = gaussian.below(epsilon) / problems, delta / problems
@@ -154,7 +156,7 @@ def descent_epsilon(run: Descent, *, noise: float, delta: float) -> float:
 
 
 def descent_mu(run: Descent, *, noise: float) -> float:
-    """The sensitivity that the theorem proves, 8 `reach`, in standard deviations: its exact curve is lower."""
+    """The sensitivity behind `descent_noise`, 8 `reach`, in standard deviations: its exact curve is lower."""
     _check_positive(noise)
     return 8 * run.reach / noise
 
