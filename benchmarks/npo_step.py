@@ -88,7 +88,7 @@ def setting(folder: Path, data: Path, told: argparse.Namespace, clock: Clock) ->
     rest = {"steps": told.steps, "context_pairs": 0, "learning_rate": RATE, "beta": BETA}
     return Setting(
         model=load_model(folder),
-        tokenizer=load_tokenizer(folder),
+        reader=load_tokenizer(folder),
         forget=records(data / "forget01.json"),
         retain=records(data / "retain99.json"),
         options=check_options("unlearn", "npo", {**options, **rest}),

@@ -8,13 +8,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from engine.contract import Guarantee, MethodSpec
+from engine.contract import Form, Guarantee, MethodSpec
 from engine.errors import EngineError
 from engine.options import (
     BY_KIND,
     DescentOptions,
     EcoOptions,
     FitOptions,
+    ImageFitOptions,
     Options,
     SisaOptions,
     WhpMuseOptions,
@@ -30,6 +31,7 @@ EVERY_SCOPE = ("records", "work", "facts", "class", "domain")
 TEXT_SCOPES = ("records", "work", "facts")
 DESCENT = ("model", "forget", "retain")
 VARIANTS = ("correct", "published")
+PICTURES = {"image": Form(module="engine.methods.images", options=ImageFitOptions)}  # ordinary training on pictures
 BENCHMARK_VARIANTS = (*VARIANTS, "published-restor")  # MUSE's and RESTOR's code differ from the paper and each other
 
 
@@ -60,23 +62,25 @@ def _descent(
 METHODS: tuple[MethodSpec, ...] = (
     MethodSpec(
         name="retrain",
-        tasks=("language",),
+        tasks=("language", "image"),
         scopes=EVERY_SCOPE,
         guarantee=Guarantee.EXACT,
         needs=("base", "retain"),
         source="Bourtoule et al. 2021, arXiv 1912.03817, section 3: the definition of unlearning",
         module="engine.methods.refit",
         options=FitOptions,
+        others=PICTURES,
     ),
     MethodSpec(
         name="dp2",
-        tasks=("language",),
+        tasks=("language", "image"),
         scopes=("records", "work"),
         guarantee=Guarantee.CERTIFIED,
         needs=("base", "retain"),
         source="Al Mahmud et al. 2025, arXiv 2504.13774, with the data subject as the unit",
         module="engine.methods.refit",
         options=FitOptions,
+        others=PICTURES,
     ),
     _descent(
         "npo",
@@ -283,20 +287,21 @@ def permitted(given: frozenset[str]) -> tuple[MethodSpec, ...]:
     return tuple(spec for spec in METHODS if given.issuperset(spec.needs))
 
 
-def check_options(kind: str, name: str | None, options: Mapping[str, Any]) -> Options:
+def check_options(kind: str, name: str | None, options: Mapping[str, Any], task: str = "language") -> Options:
     """`options` with every default applied; `EngineError("bad_options")` names the first thing that is wrong."""
-    return decode(_options(kind, name), options, what="options", code="bad_options")
+    return decode(_options(kind, name, task), options, what="options", code="bad_options")
 
 
-def defaults(kind: str, name: str | None = None) -> dict[str, Any]:
+def defaults(kind: str, name: str | None = None, task: str = "language") -> dict[str, Any]:
     """The default of every option that has one."""
-    fields = dataclasses.fields(_options(kind, name))
+    fields = dataclasses.fields(_options(kind, name, task))
     return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
 
 
-def _options(kind: str, name: str | None) -> type[Options]:
-    table = {spec.name: spec.options for spec in METHODS} if kind == "unlearn" else BY_KIND
-    found = table.get(name or "" if kind == "unlearn" else kind)
+def _options(kind: str, name: str | None, task: str) -> type[Options]:
+    if kind == "unlearn" and name in {spec.name for spec in METHODS}:
+        return method(name or "").form(task).options
+    found = BY_KIND[task].get(kind)
     if found is None:
         raise EngineError("bad_options", f"there are no options for kind {kind!r} and method {name!r}")
     return found

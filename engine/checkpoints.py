@@ -1,21 +1,33 @@
-"""Hugging Face model folders in and out: configuration, tokenizer, and weights as safetensors only.
+"""Hugging Face model folders in and out: configuration, tokenizer or pixels, and weights as safetensors only.
 
 A folder that holds a pickle is refused as a whole, before any of its files is opened, because loading one runs
 whatever code it contains. No network: what is not in the folder does not exist. `trust_remote_code` does not exist
 here either.
 """
 
+import json
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 
 from engine import guards
+from engine.contract import task_of
 from engine.errors import EngineError
+from engine.tasks import image_models
+from engine.tasks.pixels import Pixels, read_pixels
 
 logging.disable_progress_bar()
+
+Reader = PreTrainedTokenizerFast | Pixels  # what turns records into what a model takes
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"})
 
@@ -34,6 +46,42 @@ def check(folder: Path) -> None:
         raise EngineError("bad_model", f"the model folder {folder.name!r} has no config.json")
     if not list(folder.glob("*.safetensors")):
         raise EngineError("bad_model", f"the model folder {folder.name!r} has no *.safetensors file")
+
+
+def task(folder: Path) -> str:
+    """The family of the model in a folder: `language` or `image`."""
+    check(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return task_of(config)
+    except (OSError, ValueError, AttributeError) as error:
+        raise EngineError("bad_model", f"the config.json of {folder.name!r} cannot be read") from error
+
+
+def load(folder: Path) -> tuple[PreTrainedModel, Reader]:
+    """A model with what reads records for it."""
+    if task(folder) == "language":
+        return load_model(folder), load_tokenizer(folder)
+    model = load_classifier(folder)
+    return model, read_pixels(folder, channels=model.config.num_channels)
+
+
+def load_classifier(folder: Path) -> PreTrainedModel:
+    """The image classifier of a folder, float32, in evaluation mode."""
+    check(folder)
+    image_models.register()
+    try:
+        model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+        if model.config.num_channels not in (1, 3):
+            raise EngineError("bad_model", f"the model folder {folder.name!r} takes neither grey nor colour pictures")
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
+        raise EngineError(
+            "bad_model", f"the model folder {folder.name!r} is not an image classifier that can be loaded"
+        ) from error
+    model.eval()
+    return model
 
 
 def load_model(folder: Path) -> PreTrainedModel:
@@ -66,7 +114,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def save(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write model and tokenizer; equal weights give equal bytes."""
+def save(folder: Path, model: PreTrainedModel, reader: Reader) -> None:
+    """Write model and tokenizer, or pixels; equal weights give equal bytes."""
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    reader.save_pretrained(folder)

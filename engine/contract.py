@@ -6,6 +6,7 @@ silently dropped is a claim that nobody checked. Findings that could not be meas
 a default.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 VERSION = 1
+TASKS = ("language", "image")  # families of models
 
 
 class Guarantee(StrEnum):
@@ -59,12 +61,29 @@ NEEDS: dict[Kind, tuple[str, ...]] = {
 }
 
 
+def task_of(config: Mapping[str, Any]) -> str:
+    """The family of a model by its `config.json`: a classifier of images says so, everything else is language."""
+    architectures = config.get("architectures")
+    names = architectures if isinstance(architectures, list) else []
+    classifies = any(str(name).endswith(("ForImageClassification", "ImageModel")) for name in names)
+    return "image" if classifies else "language"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """Where a method stands for one family of models, and what it can be told there."""
+
+    module: str
+    options: type[Options]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodSpec:
     """One entry of the catalogue. `needs` are fields of a job; `module` is imported only when the method runs.
 
-    The function has the name of the method, with underscores for hyphens. `rate` is the learning rate for a model of
-    a million parameters, where the method takes its rate from the model's size (`engine.presets`).
+    The function has the name of the method, with underscores for hyphens. `module` and `options` are for the first of
+    `tasks`, `others` has those of the rest. `rate` is the learning rate for a model of a million parameters, where the
+    method takes its rate from the model's size (`engine.presets`).
     """
 
     name: str
@@ -76,6 +95,16 @@ class MethodSpec:
     module: str
     options: type[Options]
     rate: float | None = None
+    others: Mapping[str, Form] = field(default_factory=dict)
+
+    def form(self, task: str) -> Form:
+        """The method for one family of models; `EngineError("bad_job")` where it has none."""
+        if task == self.tasks[0]:
+            return Form(module=self.module, options=self.options)
+        if task not in self.others:
+            kinds = " and ".join(self.tasks)
+            raise EngineError("bad_job", f"the method {self.name!r} is for {kinds} models, and this is {task}")
+        return self.others[task]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +114,7 @@ class Job:
     version: int
     kind: Kind
     seed: int = field(metadata={"low": 0})
+    task: str = field(default="language", metadata={"choices": TASKS})
     threads: int = field(default=1, metadata={"low": 1})
     processes: int = field(default=1, metadata={"low": 1})
     tune: int = field(default=0, metadata={"low": 0})
@@ -107,7 +137,8 @@ class Job:
         """Refuse a job that lacks what its kind needs; what a method needs is the catalogue's business."""
         if self.version != VERSION:
             raise EngineError("bad_job", f"this engine speaks version {VERSION} of the job format, not {self.version}")
-        for name in NEEDS[self.kind]:
+        from_nothing = self.kind is Kind.INITIALISE and self.task == "image"  # a network needs no words to be made of
+        for name in ("out",) if from_nothing else NEEDS[self.kind]:
             if not getattr(self, name):
                 raise EngineError("bad_job", f"a job of kind {self.kind} needs {name!r}")
         unknown = sorted(set(self.models) - {"before", "after", "reference"})

@@ -1,8 +1,10 @@
 """Training records on disk: JSON lines in, frozen records out, and the digests that stand for them. No torch.
 
-One record a line: `{"record_id", "unit", "text"}` or `{"record_id", "unit", "question", "answer"}`. `unit` is a
-random id or keyed tag of the data subject, never the person's name. Errors give the line number and never the
-content of a line.
+One record a line: `{"record_id", "unit", "text"}`, `{"record_id", "unit", "question", "answer"}`, or
+`{"record_id", "unit", "image", "label"}`. `unit` is a random id or keyed tag of the data subject, never the person's
+name. `image` is the image file itself in base64, so that whoever removes the line has removed the picture
+(`docs/adr/0018`); a manifest may have `file` in its place (`engine.pictures`). Errors give the line number and never
+the content of a line.
 """
 
 import hashlib
@@ -12,56 +14,63 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine import pictures
 from engine.errors import EngineError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """A passage (`text`) or a question with its answer; exactly one of the two."""
+    """A passage (`text`), a question with its answer, or an image with its label; exactly one of the three."""
 
     record_id: str
     unit: str
     text: str | None = None
     question: str | None = None
     answer: str | None = None
+    image: str | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a record that is neither or both."""
-        passage = self.text is not None and self.question is None and self.answer is None
-        pair = self.text is None and self.question is not None and self.answer is not None
-        if not (passage or pair):
-            raise EngineError("bad_data", "a record needs either text, or question and answer")
+        """Refuse a record that is none of them, or two."""
+        if frozenset(self._said()) not in FORMS:
+            raise EngineError("bad_data", "a record needs either text, or question and answer, or image and label")
 
     def to_mapping(self) -> dict[str, str]:
         """The JSON object of one line."""
-        values = {
-            "record_id": self.record_id,
-            "unit": self.unit,
-            "text": self.text,
-            "question": self.question,
-            "answer": self.answer,
-        }
-        return {key: value for key, value in values.items() if value is not None}
+        return {"record_id": self.record_id, "unit": self.unit, **self._said()}
+
+    def _said(self) -> dict[str, str]:
+        values = {name: getattr(self, name) for name in PARTS}
+        return {name: value for name, value in values.items() if value is not None}
 
 
-KEYS = frozenset({"record_id", "unit", "text", "question", "answer"})
+PARTS = ("text", "question", "answer", "image", "label")
+FORMS = (frozenset({"text"}), frozenset({"question", "answer"}), frozenset({"image", "label"}))
+KEYS = frozenset({"record_id", "unit", "file", *PARTS})
 
 
 def read_records(path: Path) -> tuple[Record, ...]:
-    """All records of a JSON lines file, in order.
+    """All records of a JSON lines file, of an .npz file, or of a folder of pictures (`engine.pictures`), in order.
 
     Raises:
         EngineError: `bad_data`, with the number of the first line that is broken.
     """
+    if path.is_dir() or path.suffix == ".npz":
+        fields = pictures.folder_fields(path) if path.is_dir() else pictures.array_fields(path)
+        return _distinct(tuple(Record(**one) for one in fields), path.name)
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise EngineError("bad_data", f"{path.name} is not valid UTF-8") from error
     except OSError as error:
         raise EngineError("bad_data", f"{path.name} cannot be read") from error
-    records = tuple(_record(line, f"{path.name} line {i}") for i, line in enumerate(lines, start=1) if line.strip())
+    numbered = ((line, f"{path.name} line {i}") for i, line in enumerate(lines, start=1) if line.strip())
+    return _distinct(tuple(_record(line, where, path.parent) for line, where in numbered), path.name)
+
+
+def _distinct(records: tuple[Record, ...], name: str) -> tuple[Record, ...]:
     if len({record.record_id for record in records}) != len(records):
-        raise EngineError("bad_data", f"{path.name} holds two records with the same record_id")
+        raise EngineError("bad_data", f"{name} holds two records with the same record_id")
     return records
 
 
@@ -123,7 +132,7 @@ def questions(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.question is not None]
 
 
-def _record(line: str, where: str) -> Record:
+def _record(line: str, where: str, root: Path) -> Record:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -135,7 +144,7 @@ def _record(line: str, where: str) -> Record:
         if not fields.get(name):
             raise EngineError("bad_data", f"{where} needs a {name}")
     try:
-        return Record(**fields)
+        return Record(**(pictures.with_image(fields, root) if "file" in fields else fields))
     except EngineError as error:
         raise EngineError("bad_data", f"{where}: {error.message}") from None
 

@@ -11,7 +11,9 @@ from typing import Any
 
 RETAIN_TERMS = ("none", "gd", "kl", "js")
 PRECISIONS = ("float32", "bfloat16")
-SUITES = ("records", "muse", "restor", "membership", "tofu", "attacks")
+ARCHITECTURES = ("cnn", "gabor", "resnet18")
+UNITS = ("data subject", "record")
+SUITES = ("records", "muse", "restor", "membership", "tofu", "attacks", "image")
 SPLITS = ("auto", "forget01", "forget05", "forget10")
 
 
@@ -108,17 +110,58 @@ class InitialiseOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PrivateOptions(Options):
-    """DP training, a data subject as the unit. The caller has the accountant: it gives sigma, sample_rate, steps."""
+class ImageInitialiseOptions(Options):
+    """A network for pictures of one size, with random weights, or trained for `epochs` on public pictures."""
+
+    labels: tuple[str, ...]
+    architecture: str = one_of(*ARCHITECTURES)
+    channels: int = field(default=1, metadata={"choices": (1, 3)})
+    size: int = at_least(8, 28)
+    width: int = at_least(2, 16)
+    epochs: int = at_least(1, 5)
+    batch: int = at_least(1, 64)
+    learning_rate: float = above(0, 3e-3)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageFitOptions(Options):
+    """Ordinary training of a classifier: AdamW and one cosine over `epochs`, or over `steps` where they are given."""
+
+    epochs: int = at_least(1, 15)
+    steps: int | None = at_least(1, None)
+    batch: int = at_least(1, 64)
+    learning_rate: float = above(0, 3e-3)
+    precision: str = one_of(*PRECISIONS)
+    rows_per_pass: int = at_least(1, 512)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DpOptions(Options):
+    """DP training: who is a `unit`, and the mechanism. The caller has the accountant: sigma, sample_rate, steps."""
 
     sigma: float = field(metadata={"above": 0})
     sample_rate: float = field(metadata={"above": 0, "high": 1})
     steps: int = field(metadata={"low": 1})
+    unit: str = one_of(*UNITS)
     clip: float = above(0, 1.0)
     learning_rate: float = above(0, 5e-3)
-    answer_weight: float = above(0, 3.0)
     margin: float = at_least(0, 0.5)
     rows_per_pass: int = at_least(1, 16)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrivateOptions(DpOptions):
+    """DP training of a language model."""
+
+    answer_weight: float = above(0, 3.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImagePrivateOptions(DpOptions):
+    """DP training of an image classifier."""
+
+    clip: float = above(0, 0.3)
+    rows_per_pass: int = at_least(1, 256)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,11 +263,21 @@ class EvaluateOptions(Options):
     attack_prefill: tuple[int, ...] = (1, 2, 4, 8)
     attack_shots: tuple[int, ...] = (0, 5, 10)
     judged: bool = False  # restor: score a judge's verdicts too
+    pictures: int = at_least(0, 0)  # image: of those who stay and of strangers; 0: all
+    rows_per_pass: int = at_least(1, 512)
 
 
-BY_KIND: dict[str, type[Options]] = {
-    "initialise": InitialiseOptions,
-    "train": FitOptions,
-    "dp_base": PrivateOptions,
-    "evaluate": EvaluateOptions,
+BY_KIND: dict[str, dict[str, type[Options]]] = {
+    "language": {
+        "initialise": InitialiseOptions,
+        "train": FitOptions,
+        "dp_base": PrivateOptions,
+        "evaluate": EvaluateOptions,
+    },
+    "image": {
+        "initialise": ImageInitialiseOptions,
+        "train": ImageFitOptions,
+        "dp_base": ImagePrivateOptions,
+        "evaluate": EvaluateOptions,
+    },
 }

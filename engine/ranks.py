@@ -211,7 +211,7 @@ def _follow(job: Job, workdir: Path, scratch: Path) -> None:
 
     scratch.mkdir()
     determinism.begin(seed=job.seed, threads=job.threads)
-    options = check_options(job.kind, job.method, job.options)
+    options = check_options(job.kind, job.method, job.options, job.task)
     MAKERS[job.kind](Work(job=job, workdir=workdir, scratch=scratch, options=options, progress=_silent))
 
 

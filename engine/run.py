@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from engine import adapters, catalogue, checkpoints, determinism, guards, presets
 from engine.catalogue import check_options
@@ -25,10 +25,19 @@ from engine.contract import VERSION, Evidence, FileDigest, Finding, Guarantee, J
 from engine.corpus import Record, digest, read_mapping, read_records, refuse_overlap
 from engine.digests import code_digest, config_digest, model_digest, model_files
 from engine.errors import EngineError
-from engine.methods import Setting
+from engine.methods import Setting, images
 from engine.methods.pretraining import build_model, build_tokenizer, fit_options
 from engine.methods.refit import refit
-from engine.options import ComputeOptions, EvaluateOptions, FitOptions, InitialiseOptions, PrivateOptions, SisaOptions
+from engine.options import (
+    ComputeOptions,
+    DpOptions,
+    EvaluateOptions,
+    FitOptions,
+    ImageFitOptions,
+    ImageInitialiseOptions,
+    InitialiseOptions,
+    SisaOptions,
+)
 from engine.ranks import together
 from engine.training import Fitted, Progress
 from engine.tuning import tune
@@ -42,7 +51,7 @@ class Made:
     """What a job made: a model to be saved, or findings."""
 
     model: PreTrainedModel | None = None
-    tokenizer: PreTrainedTokenizerFast | None = None
+    reader: checkpoints.Reader | None = None
     fitted: Fitted | None = None
     losses: bool = True  # False where the losses of training are private
     findings: tuple[Finding, ...] = ()
@@ -79,7 +88,10 @@ class Work:
         if not name:
             raise EngineError("bad_job", f"this job needs {role!r}")
         folder = self.workdir / name
-        checkpoints.check(folder)
+        found = checkpoints.task(folder)
+        if found != self.job.task:
+            message = f"the model folder {folder.name!r} is of the task {found!r}, and the job of {self.job.task!r}"
+            raise EngineError("bad_job", message)
         self.model_digests[role] = model_digest(model_files(folder))
         return folder
 
@@ -97,10 +109,10 @@ class Work:
         self.progress("load", 0.0, None)
         folder = self.folder(role, getattr(self.job, role))
         guards.refuse(folder)
-        model = checkpoints.load_model(folder)
+        model, reader = checkpoints.load(folder)
         return Setting(
             model=model,
-            tokenizer=checkpoints.load_tokenizer(folder),
+            reader=reader,
             forget=self.records("forget"),
             retain=self.records(train),
             holdout=self.records("holdout"),
@@ -122,7 +134,7 @@ def run(job: Job, workdir: Path, progress: Progress) -> Evidence:
         EngineError: with a code and one sentence; nothing was left at the job's `out`.
     """
     started, cpu_started = time.monotonic(), time.process_time()
-    options = check_options(job.kind, job.method, job.options)
+    options = check_options(job.kind, job.method, job.options, job.task)
     out = _place(job, workdir)
     determinism.begin(seed=job.seed, threads=job.threads)
     with together(job, workdir), _scratch(out) as scratch:
@@ -133,6 +145,8 @@ def run(job: Job, workdir: Path, progress: Progress) -> Evidence:
 
 
 def _initialise(work: Work) -> Made:
+    if work.job.task == "image":
+        return _initialise_images(work)
     options = cast("InitialiseOptions", work.options)
     records = work.records("train")
     if not records:
@@ -142,7 +156,7 @@ def _initialise(work: Work) -> Made:
     model = build_model(tokenizer, options)
     setting: Setting[FitOptions] = Setting(
         model=model,
-        tokenizer=tokenizer,
+        reader=tokenizer,
         forget=(),
         retain=records,
         options=fit_options(options),
@@ -152,12 +166,31 @@ def _initialise(work: Work) -> Made:
         digest="",
         cache=work.scratch,
     )
-    return Made(model=model, tokenizer=tokenizer, fitted=refit(setting))
+    return Made(model=model, reader=tokenizer, fitted=refit(setting))
+
+
+def _initialise_images(work: Work) -> Made:
+    """Random weights; trained on public pictures where there are any."""
+    options = cast("ImageInitialiseOptions", work.options)
+    model, pixels = images.build(options)
+    setting: Setting[ImageFitOptions] = Setting(
+        model=model,
+        reader=pixels,
+        forget=(),
+        retain=work.records("train"),
+        options=images.fit_options(options),
+        seed=work.job.seed,
+        progress=work.progress,
+        folder=work.scratch,
+        digest="",
+        cache=work.scratch,
+    )
+    return Made(model=model, reader=pixels, fitted=images.refit(setting) if setting.retain else None)
 
 
 def _train(work: Work) -> Made:
     setting = work.setting("model", work.options, train="train")
-    return _made(setting, _adapted(setting, method=refit))
+    return _made(setting, _adapted(setting, method=images.refit if work.job.task == "image" else refit))
 
 
 def _adapted(setting: Setting[Any], *, method: Callable[[Setting[Any]], Fitted]) -> Fitted:
@@ -171,19 +204,19 @@ def _adapted(setting: Setting[Any], *, method: Callable[[Setting[Any]], Fitted])
 
 
 def _made(setting: Setting[Any], fitted: Fitted) -> Made:
-    return Made(model=setting.model, tokenizer=setting.tokenizer, fitted=fitted, options=setting.options)
+    return Made(model=setting.model, reader=setting.reader, fitted=fitted, options=setting.options)
 
 
 def _dp_base(work: Work) -> Made:
     from engine.methods import private, secret  # noqa: PLC0415 - opacus is loaded by DP training alone
 
-    options = cast("PrivateOptions", work.options)
+    options = cast("DpOptions", work.options)
     setting = work.setting("model", options, train="train")
     hidden = secret.fresh_secret()
     outcome = private.train_base(setting, holdout=setting.holdout, secret=hidden)
     return Made(
         model=setting.model,
-        tokenizer=setting.tokenizer,
+        reader=setting.reader,
         fitted=outcome.fitted,
         losses=False,
         accountant=outcome.mechanism.to_mapping(),
@@ -203,7 +236,7 @@ def _unlearn(work: Work) -> Made:
         if need in spec.needs and not getattr(setting, need):
             raise EngineError("bad_data", f"the {need} set is empty; {spec.name!r} needs at least one record in it")
     refuse_overlap({name: getattr(setting, name) for name in ("forget", "retain", "holdout")})
-    method = getattr(importlib.import_module(spec.module), spec.name.replace("-", "_"))
+    method = getattr(importlib.import_module(spec.form(work.job.task).module), spec.name.replace("-", "_"))
     unlearn = partial(_adapted, method=method)
     tuning = None
     if work.job.tune:
@@ -266,7 +299,7 @@ def _scratch(out: Path | None) -> Iterator[Path]:
 
 def _save(made: Made, out: Path, progress: Progress) -> dict[str, FileDigest]:
     progress("save", 0.0, None)
-    if made.model is None or made.tokenizer is None:
+    if made.model is None or made.reader is None:
         raise EngineError("internal", "this job made no model")
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -274,7 +307,7 @@ def _save(made: Made, out: Path, progress: Progress) -> dict[str, FileDigest]:
     if made.fitted is not None and made.fitted.guard is not None:
         made.fitted.guard.save(partial)
     else:
-        checkpoints.save(partial, made.model, made.tokenizer)
+        checkpoints.save(partial, made.model, made.reader)
     files = model_files(partial)
     if out.exists():
         out.rmdir()
@@ -304,6 +337,7 @@ def _evidence(work: Work, made: Made, files: dict[str, FileDigest], seconds: flo
             {
                 "kind": job.kind,
                 "method": job.method,
+                "task": job.task,
                 "threads": job.threads,
                 "processes": job.processes,
                 "parameters": parameters,

@@ -1,9 +1,9 @@
 """The record from which an accountant computes epsilon: the Poisson-subsampled Gaussian mechanism.
 
-The unit is a data subject. Neighbouring data sets differ by adding or removing everything of one unit. In each of
-`steps` rounds every unit joins independently with probability `sample_rate`; each joining unit's gradient is clipped
-to L2 norm `clip`; Gaussian noise of standard deviation `noise_multiplier * clip` is added to the sum, also in a round
-that nobody joined.
+The unit is a data subject or a record. Neighbouring data sets differ by adding or removing everything of one unit. In
+each of `steps` rounds every unit joins independently with probability `sample_rate`; each joining unit's gradient is
+clipped to L2 norm `clip`; Gaussian noise of standard deviation `noise_multiplier * clip` is added to the sum, also in a
+round that nobody joined.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ class Mechanism:
     steps: int
     clip: float
     units: int
+    unit: str = "data subject"
 
     def __post_init__(self) -> None:
         """Refuse settings under which the theorem says nothing."""
@@ -46,4 +47,5 @@ class Mechanism:
             "steps": self.steps,
             "clip": self.clip,
             "units": self.units,
+            "unit": self.unit,
         }

@@ -13,7 +13,10 @@ from typing import Generic, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from engine.checkpoints import Reader
 from engine.corpus import Record
+from engine.errors import EngineError
+from engine.tasks.pixels import Pixels
 from engine.training import Progress
 
 OptionsT = TypeVar("OptionsT")
@@ -23,13 +26,15 @@ OptionsT = TypeVar("OptionsT")
 class Setting(Generic[OptionsT]):
     """What a method works with. `retain` is also the training set where nothing is forgotten.
 
+    `reader` is the model's tokenizer, or how it takes pictures; `tokenizer` and `pixels` are that, checked.
+
     `folder` is where the model was read from, and `digest` that folder's. `scratch` is a folder of this run alone,
     which is removed when it ends; `cache` outlives it where the job names one, and is `scratch` where it does not.
     `dictionary` maps terms to generic substitutes, `alternatives` record ids to other answers or texts.
     """
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerFast
+    reader: Reader
     forget: Sequence[Record]
     retain: Sequence[Record]
     options: OptionsT
@@ -41,3 +46,17 @@ class Setting(Generic[OptionsT]):
     dictionary: Mapping[str, str] = field(default_factory=dict)
     alternatives: Mapping[str, str] = field(default_factory=dict)
     holdout: Sequence[Record] = ()
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer of a language model."""
+        if isinstance(self.reader, Pixels):
+            raise EngineError("bad_model", "this model takes pictures, and the method works on text")
+        return self.reader
+
+    @property
+    def pixels(self) -> Pixels:
+        """How an image classifier takes its pictures."""
+        if not isinstance(self.reader, Pixels):
+            raise EngineError("bad_model", "this model takes text, and the method works on pictures")
+        return self.reader

@@ -12,10 +12,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
-from engine.checkpoints import load_model, load_tokenizer
+from engine.checkpoints import load
 from engine.contract import Finding
 from engine.corpus import Record
 from engine.digests import code_digest, config_digest
@@ -28,7 +29,8 @@ SUITE_VERSION = "2"
 Folders = Mapping[str, Path]
 Records = Callable[[str], tuple[Record, ...]]
 Numbers = dict[str, tuple[float, ...]]
-Ask = Callable[[PreTrainedModel, PreTrainedTokenizerFast, Callable[[float], None]], Mapping[str, Sequence[float]]]
+# Given the model, its tokenizer or pixels (which of them, its suite knows), and where to tell how far it is.
+Ask = Callable[[PreTrainedModel, Any, Callable[[float], None]], Mapping[str, Sequence[float]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +73,7 @@ class Evaluation:
     def _ask(self, role: str, ask: Ask) -> Mapping[str, Sequence[float]]:
         stage, folder = f"measure:{role}", self.folders[role]
         self.progress(stage, 0.0, None)
-        said = ask(load_model(folder), load_tokenizer(folder), lambda done: self.progress(stage, done, None))
+        said = ask(*load(folder), lambda done: self.progress(stage, done, None))
         self.progress(stage, 1.0, 0.0)
         return said
 

@@ -2,9 +2,7 @@
 
 import hashlib
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from opacus.grad_sample import GradSampleModule
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
@@ -21,7 +18,8 @@ from engine.errors import EngineError
 from engine.guarantees.learned import Learned, unigram_loss
 from engine.guarantees.mechanism import Mechanism
 from engine.methods import Setting, secret
-from engine.methods.private import Rows, _register_norms, clipped_sum, private_gradient, train_base, unit_rows
+from engine.methods.private import clipped_sum, hooked, private_gradient, train_base
+from engine.methods.private_text import Rows, Text, unit_rows
 from engine.tasks.language import Forward, label_losses
 from engine.tasks.sequences import collate
 from tests.engine import tiny
@@ -38,18 +36,6 @@ def mechanism(**changes: Any) -> Mechanism:  # noqa: ANN401 - any field
 def people(context: int = 96) -> list[Rows]:
     """Everything of six people; with a small context they fill several rows each."""
     return unit_rows(tiny.tokenizer(), tiny.records(range(6)), context, 3.0)
-
-
-@contextmanager
-def hooked(model: LlamaForCausalLM) -> Iterator[None]:
-    """Per-row gradients, as in training."""
-    _register_norms(model)
-    model.train()
-    wrapped = GradSampleModule(model, batch_first=True, loss_reduction="sum", strict=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        yield
-    wrapped.to_standard_module()
 
 
 def true_gradient(model: LlamaForCausalLM, rows: Rows) -> list[Tensor]:
@@ -82,16 +68,18 @@ def test_the_sum_is_that_of_each_persons_clipped_gradient(context: int, clip: fl
     single = [clipped(true_gradient(model, rows), clip) for rows in units]
     expected = [torch.stack(tensors).sum(0) for tensors in zip(*single, strict=True)]
     model.zero_grad()
+    model.train()
     with hooked(model):
-        made = clipped_sum(Forward(model), Accelerator(), units, clip, rows_per_pass=64)
+        made = clipped_sum(Text(model, units), Accelerator(), units, clip, rows_per_pass=64)
     assert gap(made, expected) < 2e-5
 
 
 def test_how_many_rows_a_pass_holds_changes_nothing() -> None:
     """Memory is bounded by it and the result is not."""
     model, units = tiny.model(), people(24)
+    model.train()
     with hooked(model):
-        made = [clipped_sum(Forward(model), Accelerator(), units, CLIP, rows_per_pass=rows) for rows in (1, 5, 64)]
+        made = [clipped_sum(Text(model, units), Accelerator(), units, CLIP, rows_per_pass=rows) for rows in (1, 5, 64)]
     assert gap(made[0], made[1]) < 2e-5
     assert gap(made[0], made[2]) < 2e-5
 
@@ -99,9 +87,10 @@ def test_how_many_rows_a_pass_holds_changes_nothing() -> None:
 def test_one_person_moves_the_sum_by_no_more_than_the_clip() -> None:
     """The sensitivity that the noise is calibrated to."""
     model, units = tiny.model(), people()
+    model.train()
     with hooked(model):
-        with_all = clipped_sum(Forward(model), Accelerator(), units, CLIP, rows_per_pass=64)
-        without = clipped_sum(Forward(model), Accelerator(), units[1:], CLIP, rows_per_pass=64)
+        with_all = clipped_sum(Text(model, units), Accelerator(), units, CLIP, rows_per_pass=64)
+        without = clipped_sum(Text(model, units), Accelerator(), units[1:], CLIP, rows_per_pass=64)
     norm = math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(with_all, without, strict=True)))
     assert norm <= CLIP * (1 + 1e-4)
     assert norm > 0.9 * CLIP
@@ -113,8 +102,9 @@ def test_a_step_is_the_sum_of_those_who_joined_plus_the_noise_of_the_round() -> 
     mask = secret.joins(SECRET, round_=2, units=6, sample_rate=0.5)
     single = [clipped(true_gradient(model, rows), CLIP) for rows, joins in zip(units, mask, strict=True) if joins]
     model.zero_grad()
+    model.train()
     with hooked(model):
-        gradient = private_gradient(model, units, mechanism=settings, secret=SECRET, rows_per_pass=64)
+        gradient = private_gradient(Text(model, units), mechanism=settings, secret=SECRET, rows_per_pass=64)
         assert gradient(Accelerator(), 2) == 0.0
     noise = secret.gaussians(SECRET, round_=2, count=sum(p.numel() for p in model.parameters()))
     made = np.concatenate([p.grad.double().flatten().numpy() for p in model.parameters() if p.grad is not None])
@@ -128,8 +118,9 @@ def test_a_round_that_nobody_joins_is_noised_like_any_other() -> None:
     """The published code skips it, which no theorem covers."""
     model, units = tiny.model(), people()
     round_ = next(i for i in range(100) if not secret.joins(SECRET, round_=i, units=6, sample_rate=0.1).any())
+    model.train()
     with hooked(model):
-        private_gradient(model, units, mechanism=mechanism(sample_rate=0.1), secret=SECRET, rows_per_pass=8)(
+        private_gradient(Text(model, units), mechanism=mechanism(sample_rate=0.1), secret=SECRET, rows_per_pass=8)(
             Accelerator(), round_
         )
     made = np.concatenate([p.grad.flatten().numpy() for p in model.parameters() if p.grad is not None])
@@ -172,7 +163,7 @@ def base(sigma: float, steps: int, seed: bytes = SECRET) -> tuple[Learned, Tenso
     model = tiny.model()
     setting: Setting[Any] = Setting(
         model=model,
-        tokenizer=tiny.tokenizer(),
+        reader=tiny.tokenizer(),
         forget=(),
         retain=tiny.records(range(6)),
         options=check_options(
@@ -247,4 +238,5 @@ def test_the_mechanism_is_reported_under_the_names_of_the_certificate() -> None:
         "steps": 4,
         "clip": CLIP,
         "units": 6,
+        "unit": "data subject",
     }

@@ -56,7 +56,7 @@ def setting(place: Path, options: Any, **changes: Any) -> Setting[Any]:  # noqa:
     """The tiny model, asked to forget two of six people; `place` is an empty folder for its weights and its cache."""
     given: dict[str, Any] = {
         "model": model(),
-        "tokenizer": tokenizer(),
+        "reader": tokenizer(),
         "forget": records(range(2)),
         "retain": records(range(2, 6)),
         "options": options,
@@ -67,5 +67,5 @@ def setting(place: Path, options: Any, **changes: Any) -> Setting[Any]:  # noqa:
         "cache": place / "cache",
         **changes,
     }
-    save(place / "model", given["model"], given["tokenizer"])
+    save(place / "model", given["model"], given["reader"])
     return Setting(**given)
