@@ -23,8 +23,6 @@ else mixes rows (a loss, a module without parameters) cannot be seen from here a
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import torch
@@ -33,10 +31,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from engine.errors import EngineError
-from engine.methods.bookkeeping_layers import Use, only_input, refuse_unknown, small, use_of
+from engine.methods.bookkeeping_layers import Fixed, Use, exact, only_input, refuse_unknown, small, use_of
+from engine.methods.bookkeeping_norms import groups_of, squares_of
 
 HELD = 1 << 22  # numbers of products and unit gradients in memory at once
-_LOST = 4.0  # units in the last place that a sum of products may lose
 
 
 class BookKeeping:
@@ -94,9 +92,10 @@ class BookKeeping:
                 p.grad = gradient
 
     def sums(self, clip: float, owners: Tensor, units: int) -> list[Tensor]:
-        """One tensor a trained parameter, in the model's order: the sum of the units' gradients of norm <= `clip`.
+        """One tensor a trained parameter, in the model's order: the sum of the units' gradients, clipped to `clip`.
 
-        `owners` has the unit (0 to `units` - 1) of each row. What was recorded is given up, layer by layer.
+        `owners` has the unit (0 to `units` - 1) of each row. A sum is float32 also where its parameter is narrower:
+        it is to be rounded after the noise and not before. What was recorded is given up, layer by layer.
 
         Raises:
             EngineError: `bad_options` for a clip that is no positive number or owners that are no units; `bad_model`
@@ -130,20 +129,19 @@ class BookKeeping:
             if not torch.is_grad_enabled():
                 return output
             x = only_input(layer, (*inputs, *named.values()))
-            keep = self._keeper(layer, x.detach(), x._version)  # noqa: SLF001 - the only way to know
+            keep = self._keeper(layer, Fixed.of(x))
             tapped: Tensor = _Tap.apply(output, anchor, keep)  # type: ignore[no-untyped-call]
             return tapped
 
         before = layer.register_forward_pre_hook(leave)
         return [before, layer.register_forward_hook(come_back, prepend=True, with_kwargs=True)]
 
-    def _keeper(self, layer: nn.Module, x: Tensor, version: int) -> Callable[[Tensor], None]:
+    def _keeper(self, layer: nn.Module, x: Fixed) -> Callable[[Tensor], None]:
         def keep(gradient: Tensor) -> None:
-            _refuse_overwritten(x, version)
-            use = use_of(layer, x, gradient, version)
+            use = use_of(layer, x, Fixed.of(gradient))
             if use is not None:
                 self._uses[layer.get_parameter("weight")].append(use)
-            for name, rows in small(layer, x, gradient).items():
+            for name, rows in small(layer, x.tensor, gradient).items():
                 self._small[layer.get_parameter(name)].append(rows)
 
         return keep
@@ -155,14 +153,11 @@ class BookKeeping:
             raise EngineError("internal", "no forward and backward pass was recorded that could be clipped")
         if seen != {rows}:
             raise EngineError("bad_model", "a layer of this model does not see one row a text, which DP cannot follow")
-        for uses in self._uses.values():
-            for use in uses:
-                _refuse_overwritten(use.x, use.version)
 
     def _norms(self, owners: Tensor, units: int) -> Tensor:
         squares = torch.zeros(units, dtype=torch.float64, device=owners.device)
-        for group in _groups(owners, units, self._held):
-            squares[group.units] += _squares(list(self._uses.values()), group)
+        for group in groups_of(owners, units, self._held):
+            squares[group.units] += squares_of(list(self._uses.values()), group)
         for found in self._small.values():
             if found:
                 rows = _total(found).flatten(1)
@@ -173,7 +168,7 @@ class BookKeeping:
     def _weighted(self, parameter: nn.Parameter, weights: Tensor) -> Tensor:
         parts = [use.weighted(weights) for use in self._uses.pop(parameter)]
         parts += [torch.tensordot(weights.to(rows.dtype), rows, 1) for rows in self._small.pop(parameter)]
-        return _total(parts).to(parameter.dtype) if parts else torch.zeros_like(parameter)
+        return _total(parts) if parts else torch.zeros_like(exact(parameter.detach()))
 
 
 class _Tap(torch.autograd.Function):
@@ -189,107 +184,11 @@ class _Tap(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
         """Told once: what `keep` holds on to is let go, also where the loss is still in somebody's hands."""
+        if ctx.keep is None:
+            raise EngineError("internal", "one forward pass was gone back through twice, which is not recorded")
         ctx.keep(gradient)
         ctx.keep = None
         return gradient, None, None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Group:
-    """Units with equally many rows: their numbers (n), their rows (n x per), and the first if rows are in sequence."""
-
-    units: Tensor
-    rows: Tensor
-    first: int | None
-    held: int
-
-    def parts(self, numbers: int) -> Iterator[tuple[slice, slice | Tensor]]:
-        """Units a few at a time, as `numbers` of each are to be held, and the rows of these."""
-        count, per = self.rows.shape
-        step = max(1, self.held // numbers)
-        for start in range(0, count, step):
-            chosen = slice(start, min(count, start + step))
-            if self.first is None:
-                yield chosen, self.rows[chosen].flatten()
-            else:
-                yield chosen, slice(self.first + start * per, self.first + chosen.stop * per)
-
-    def joined(self, side: Tensor) -> Tensor:
-        """Rows x groups x tokens (x width) as units x groups x tokens of all their rows (x width)."""
-        joined: Tensor = side.unflatten(0, (-1, self.rows.shape[1])).transpose(1, 2).flatten(2, 3)
-        return joined
-
-
-def _groups(owners: Tensor, units: int, held: int) -> list[_Group]:
-    counts = torch.bincount(owners, minlength=units)
-    order = owners.argsort(stable=True)
-    found = []
-    for per in counts.unique().tolist():
-        if per:
-            rows = order[(counts == per)[owners[order]]].view(-1, per)
-            first = int(rows[0, 0])
-            in_sequence = torch.equal(rows.flatten(), torch.arange(first, first + rows.numel(), device=rows.device))
-            found.append(_Group(units=owners[rows[:, 0]], rows=rows, first=first if in_sequence else None, held=held))
-    return found
-
-
-def _squares(used: Sequence[Sequence[Use]], group: _Group) -> Tensor:
-    """Squared norm over all matrices, for each unit of the group."""
-    total = torch.zeros(len(group.units), dtype=torch.float64, device=group.units.device)
-    families: dict[tuple[Any, ...], list[Use]] = {}
-    for uses in used:
-        if len(uses) == 1:
-            x = uses[0].x
-            families.setdefault((type(uses[0]), x.data_ptr(), x.shape, x.stride()), []).append(uses[0])
-        for use in uses if len(uses) > 1 else ():
-            _add_ghosts(total, [(use, use)], group, times=1)
-        for one, other in combinations(uses, 2):
-            _add_ghosts(total, [(one, other)], group, times=2)
-    for family in families.values():
-        ghosts = [use for use in family if use.prefers_ghost(group.rows.shape[1], len(family))]
-        if ghosts:
-            _add_ghosts(total, [(use, use) for use in ghosts], group, times=1)
-        for use in family:
-            if use not in ghosts:
-                _add_direct(total, use, group)
-    return total
-
-
-def _add_ghosts(total: Tensor, pairs: Sequence[tuple[Use, Use]], group: _Group, *, times: int) -> None:
-    """Add the inner products of pairs whose first uses share an input, and whose second uses do, rounded up."""
-    one, other = pairs[0]
-    groups, tokens, _, _ = one.widths()
-    per = group.rows.shape[1]
-    for chosen, rows in group.parts(groups * tokens * other.widths()[1] * per**2):
-        right, right2 = group.joined(one.right(rows)), group.joined(other.right(rows))
-        lefts = [(group.joined(a.left(rows)), group.joined(b.left(rows))) for a, b in pairs]
-        block = max(1, group.held // (len(right) * groups * right.shape[2]))
-        for start in range(0, right2.shape[2], block):
-            part = slice(start, start + block)
-            shared = right @ right2[:, :, part].transpose(2, 3)
-            for left, left2 in lefts:
-                product = _lefts(left, left2[:, :, part]) * shared
-                lost = product.abs().sum((1, 2, 3)).double() * (_LOST * torch.finfo(product.dtype).eps)
-                total[chosen] += times * (product.sum((1, 2, 3)).double() + lost)
-
-
-def _lefts(left: Tensor, left2: Tensor) -> Tensor:
-    """Inner products of left sides (units x groups x tokens x tokens), of which either may be unit vectors."""
-    if left.is_floating_point() and left2.is_floating_point():
-        return left @ left2.transpose(2, 3)
-    if left.is_floating_point():
-        return left.gather(3, left2.unsqueeze(2).expand(-1, -1, left.shape[2], -1))
-    if left2.is_floating_point():
-        return _lefts(left2, left).transpose(2, 3)
-    return left.unsqueeze(3) == left2.unsqueeze(2)
-
-
-def _add_direct(total: Tensor, use: Use, group: _Group) -> None:
-    """Add squared norms of gradients that are multiplied out, a few units at a time."""
-    groups, _, out, into = use.widths()
-    for chosen, rows in group.parts(groups * out * into):
-        left, right = group.joined(use.left(rows)), group.joined(use.right(rows))
-        total[chosen] += (left.transpose(2, 3) @ right).square().sum((1, 2, 3)).double()
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:
@@ -302,11 +201,6 @@ def _total(parts: Sequence[Tensor]) -> Tensor:
 def _refuse_gradients(parameters: Sequence[nn.Parameter]) -> None:
     if any(p.grad is not None for p in parameters):
         raise EngineError("bad_model", "this model uses a parameter outside its layer, which DP cannot follow")
-
-
-def _refuse_overwritten(x: Tensor, version: int) -> None:
-    if x._version != version:  # noqa: SLF001 - the only way to know
-        raise EngineError("bad_model", "the input of a layer was overwritten in place, so its gradient is not known")
 
 
 def _check(clip: float, owners: Tensor, units: int) -> None:

@@ -34,17 +34,52 @@ def exact(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Fixed:
+    """A tensor as it was when it was kept, without the graph that it came from."""
+
+    kept: Tensor
+    version: int
+
+    @classmethod
+    def of(cls, x: Tensor) -> "Fixed":
+        """Keep it; nothing is copied."""
+        return cls(kept=x.detach(), version=x._version)  # noqa: SLF001 - the only way to know
+
+    @property
+    def tensor(self) -> Tensor:
+        """The tensor.
+
+        Raises:
+            EngineError: `bad_model` when it was written to since.
+        """
+        if self.kept._version != self.version:  # noqa: SLF001 - as above
+            raise EngineError(
+                "bad_model", "the input of a layer was overwritten in place, so its gradient is not known"
+            )
+        return self.kept
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Use:
-    """One application of a layer with a weight matrix: input, gradient at the output, version of the input then.
+    """One application of a layer with a weight matrix: its input, and the gradient at its output.
 
     `left` and `right` are asked for some rows, given as a slice or as indices, and have the shape
     rows x groups x tokens x width. Tokens of a vocabulary stand for unit vectors: rows x 1 x tokens, integers.
     """
 
     layer: Any
-    x: Tensor
-    gradient: Tensor
-    version: int
+    inward: Fixed
+    outward: Fixed
+
+    @property
+    def x(self) -> Tensor:
+        """The input."""
+        return self.inward.tensor
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient at the output."""
+        return self.outward.tensor
 
     def left(self, rows: slice | Tensor) -> Tensor:
         """The side of the outputs."""
@@ -146,13 +181,13 @@ class ConvolutionUse(Use):
         return functional.pad(x, self.layer._reversed_padding_repeated_twice, mode=mode)  # noqa: SLF001 - as it pads
 
 
-def use_of(layer: nn.Module, x: Tensor, gradient: Tensor, version: int) -> Use | None:
+def use_of(layer: nn.Module, inward: Fixed, outward: Fixed) -> Use | None:
     """The use of a layer whose weight is a trained matrix; None for any other."""
     made = _USES.get(type(layer))
     weight = cast("Tensor", layer.weight)
     if made is None or not weight.requires_grad:
         return None
-    return made(layer=layer, x=x, gradient=gradient, version=version)
+    return made(layer=layer, inward=inward, outward=outward)
 
 
 def small(layer: Any, x: Tensor, gradient: Tensor) -> Rows:  # noqa: ANN401 - any layer

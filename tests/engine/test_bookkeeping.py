@@ -1,7 +1,7 @@
 """Clipped sums out of one backward pass, against gradients of one unit at a time and against opacus."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,113 +12,26 @@ from hypothesis import strategies as st
 from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from engine.errors import EngineError
 from engine.methods.bookkeeping import HELD, BookKeeping
-
-VOCABULARY, WIDTH, ROWS, TOKENS = 64, 16, 6, 12
-SHAPE: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": WIDTH,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-}
-OWNERS = ([0, 1, 2, 3, 4, 5], [0, 0, 1, 1, 1, 3], [2, 0, 1, 0, 2, 0])  # one row each; in sequence; mixed, one has none
-CLIP = 0.7
-
-Loss = Callable[[Tensor], Tensor]  # of some rows, added up
-
-
-def one_by_one(model: nn.Module, loss: Loss, owners: Tensor, clip: float) -> tuple[list[Tensor], list[float]]:
-    """The clipped sum and the norms, by an ordinary backward pass for each unit."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    total, norms = [torch.zeros_like(p) for p in trained], []
-    for unit in range(int(owners.max()) + 1):
-        rows = (owners == unit).nonzero().flatten()
-        parts = torch.autograd.grad(loss(rows), trained, allow_unused=True) if len(rows) else [None] * len(trained)
-        gradient = [torch.zeros_like(p) if g is None else g for p, g in zip(trained, parts, strict=True)]
-        norms.append(float(torch.stack([g.double().norm() for g in gradient]).norm()))
-        total = [t + g * min(1.0, clip / max(norms[-1], clip)) for t, g in zip(total, gradient, strict=True)]
-    return total, norms
-
-
-def kept(
-    model: nn.Module, loss: Loss, owners: Tensor, clip: float, held: int = HELD
-) -> tuple[list[Tensor], list[float]]:
-    """The same by keeping books."""
-    book = BookKeeping(model, held=held)
-    with book.recording():
-        loss(torch.arange(len(owners))).backward()
-    sums = book.sums(clip, owners, int(owners.max()) + 1)
-    return sums, book.norms.tolist()
-
-
-def gap(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
-    """The largest difference of two tensors, of the second's norm."""
-    return max(float((a - b).norm() / b.norm().clamp(min=1e-30)) for a, b in zip(left, right, strict=True))
-
-
-def text_loss(model: nn.Module, rows: int = ROWS) -> Loss:
-    """Cross-entropy of every next token of random text."""
-    ids = torch.randint(VOCABULARY, (rows, TOKENS), generator=torch.Generator().manual_seed(3))
-
-    def loss(chosen: Tensor) -> Tensor:
-        told = ids[chosen]
-        positions = torch.arange(TOKENS).expand(told.shape)
-        logits = model(input_ids=told, position_ids=positions, use_cache=False).logits
-        return functional.cross_entropy(logits[:, :-1].flatten(0, 1), told[:, 1:].flatten(), reduction="sum")
-
-    return loss
-
-
-def squares_loss(model: nn.Module, x: Tensor) -> Loss:
-    """Half the squared outputs, so that the gradient depends on the output."""
-    return lambda chosen: model(x[chosen]).square().sum() / 2
-
-
-def llama(*, tied: bool) -> LlamaForCausalLM:
-    """A tiny Llama; its RMSNorm computes in float32 whatever the model's type."""
-    return LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=tied))
-
-
-def neox(*, tied: bool) -> GPTNeoXForCausalLM:
-    """A tiny GPT-NeoX, with biases and LayerNorm."""
-    return GPTNeoXForCausalLM(GPTNeoXConfig(**SHAPE, tie_word_embeddings=tied))
-
-
-def convolutions() -> nn.Module:
-    """Every way of padding, groups, a stride, and activations that overwrite."""
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.GroupNorm(2, 8),
-        nn.Conv2d(8, 8, 3, stride=2, groups=2, padding_mode="circular", padding=1, bias=False),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, (3, 2), padding="same", dilation=2),
-        nn.Flatten(2),
-        nn.LayerNorm([8, 16]),
-        nn.Linear(16, 4),
-        nn.RMSNorm(4, eps=1e-5),
-    )
-
-
-class Recurrent(nn.Module):
-    """One matrix and one bias, used at each of several steps."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.step = nn.Linear(WIDTH, WIDTH)
-        self.steps = steps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply it to its own output."""
-        for _ in range(self.steps):
-            x = torch.tanh(self.step(x))
-        return x
+from tests.engine.books import (
+    CLIP,
+    OWNERS,
+    ROWS,
+    TOKENS,
+    VOCABULARY,
+    WIDTH,
+    Recurrent,
+    convolutions,
+    gap,
+    kept,
+    llama,
+    neox,
+    one_by_one,
+    squares_loss,
+    text_loss,
+)
 
 
 @pytest.mark.parametrize("owners", OWNERS)
@@ -318,185 +231,3 @@ def test_a_gain_that_is_stored_less_one_is_a_gain() -> None:
     loss = squares_loss(model, torch.randn(3, 4, 8))
 
     assert gap(kept(model, loss, torch.arange(3), CLIP)[0], one_by_one(model, loss, torch.arange(3), CLIP)[0]) < 1e-5
-
-
-class ScaledLinear(nn.Linear):
-    """A linear layer that is more than one."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Twice."""
-        doubled: Tensor = 2 * super().forward(x)
-        return doubled
-
-
-class OffRMSNorm(LlamaRMSNorm):
-    """A norm whose name promises more than it does."""
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Without normalising."""
-        return self.weight * hidden_states
-
-
-class Direct(nn.Module):
-    """Uses a parameter of a layer without calling the layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Once properly and once past it."""
-        found: Tensor = self.layer(x) @ self.layer.weight
-        return found
-
-
-class Positions(nn.Module):
-    """Adds a table of places that all rows share."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(5, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The same for each row."""
-        added: Tensor = x + self.table(torch.arange(5).unsqueeze(0))
-        return added
-
-
-class Overwriting(nn.Module):
-    """Adds to a layer's input in place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The first layer's output is the second's input, and then something else."""
-        x = self.first(x)
-        x += self.second(x)
-        return x
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        ScaledLinear(4, 4),
-        OffRMSNorm(4),
-        nn.MultiheadAttention(4, 2),
-        nn.BatchNorm1d(4),
-        nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)),
-        nn.Embedding(4, 4, max_norm=1.0),
-        nn.ParameterList([torch.zeros(3)]),
-    ],
-    ids=lambda layer: type(layer).__name__,
-)
-def test_unknown_layers_are_refused_before_anything_runs(layer: nn.Module) -> None:
-    """A layer whose gradient is not known row by row is refused, unless nothing of it is trained."""
-    model = nn.Sequential(nn.Linear(4, 4), layer)
-
-    with pytest.raises(EngineError, match="gives no per-person gradients") as refused:
-        BookKeeping(model)
-    assert refused.value.code == "bad_model"
-
-    layer.requires_grad_(requires_grad=False)
-    BookKeeping(model)
-
-
-@pytest.mark.parametrize(
-    ("model", "why"),
-    [
-        (Direct(), "outside its layer"),
-        (Positions(), "one row a text"),
-        (Overwriting(), "overwritten"),
-        (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(5, affine=False)), "batch normalisation"),
-        (nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 4)), "one row a text"),
-        (nn.Sequential(nn.Flatten(0, 2), nn.Linear(60, 4)), "one row a text"),
-    ],
-)
-def test_models_that_mix_rows_are_refused(model: nn.Module, why: str) -> None:
-    """What would make a person's gradient wrong is refused, and not computed."""
-    x = torch.randn(3, 5, 4)
-
-    with pytest.raises(EngineError, match=why) as refused:
-        kept(model, squares_loss(model, x), torch.arange(3), CLIP)
-
-    assert refused.value.code == "bad_model"
-    assert all(p.requires_grad and p.grad is None for p in model.parameters())
-
-
-def test_a_gradient_that_is_no_number_is_refused() -> None:
-    """Neither NaN nor infinity is clipped to something that looks right."""
-    model = nn.Linear(4, 4)
-    for bad in (float("nan"), float("inf"), 1e30):
-        x = torch.ones(2, 4)
-        x[0, 0] = bad
-        with pytest.raises(EngineError, match="not finite") as refused:
-            kept(model, squares_loss(model, x), torch.arange(2), CLIP)
-        assert refused.value.code == "not_finite"
-
-
-@pytest.mark.parametrize(
-    ("clip", "owners", "units"),
-    [
-        (0.0, [0, 1], 2),
-        (-1.0, [0, 1], 2),
-        (float("nan"), [0, 1], 2),
-        (float("inf"), [0, 1], 2),
-        (1.0, [0, 2], 2),
-        (1.0, [-1, 0], 2),
-        (1.0, [], 2),
-        (1.0, [0.0, 1.0], 2),
-        (1.0, [[0, 1]], 2),
-    ],
-)
-def test_settings_without_meaning_are_refused(clip: float, owners: list[Any], units: int) -> None:
-    """A clip that bounds nothing and owners that are no units are refused."""
-    model = nn.Linear(4, 4)
-    book = BookKeeping(model)
-    with book.recording():
-        squares_loss(model, torch.randn(2, 4))(torch.arange(2)).backward()
-
-    with pytest.raises(EngineError) as refused:
-        book.sums(clip, torch.tensor(owners), units)
-
-    assert refused.value.code == "bad_options"
-
-
-def test_sums_are_given_once_and_only_of_what_was_recorded() -> None:
-    """Without a recording, after a failed one and a second time there is nothing to sum, and no zeros are returned."""
-    model = nn.Linear(4, 4)
-    book = BookKeeping(model)
-    owners = torch.arange(2)
-    with pytest.raises(ZeroDivisionError), book.recording():
-        squares_loss(model, torch.randn(2, 4))(owners).backward()
-        raise ZeroDivisionError
-    with pytest.raises(EngineError, match="no forward and backward"):
-        book.sums(CLIP, owners, 2)
-    with book.recording():
-        squares_loss(model, torch.randn(2, 4))(owners).backward()
-    book.sums(CLIP, owners, 2)
-
-    with pytest.raises(EngineError, match="no forward and backward"):
-        book.sums(CLIP, owners, 2)
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_the_model_is_left_as_it_was(*, fails: bool) -> None:
-    """Neither a hook nor a changed flag nor a gradient stays behind, also where the pass fails in between."""
-    model = neox(tied=True).eval()
-    model.gpt_neox.embed_in.weight.grad = earlier = torch.ones(VOCABULARY, WIDTH)
-    model.gpt_neox.final_layer_norm.requires_grad_(requires_grad=False)
-    flags = [p.requires_grad for p in model.parameters()]
-    wrong = torch.full((1, 3), VOCABULARY)
-    book = BookKeeping(model)
-    if fails:
-        with pytest.raises(IndexError), book.recording():
-            model(input_ids=wrong)
-    else:
-        with book.recording():
-            text_loss(model)(torch.arange(ROWS)).backward()
-
-    assert [p.requires_grad for p in model.parameters()] == flags
-    assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
-    assert model.gpt_neox.embed_in.weight.grad is earlier
-    assert all(p.grad is None for p in list(model.parameters())[1:])
