@@ -53,9 +53,7 @@ class Fixed:
             EngineError: `bad_model` when it was written to since.
         """
         if self.kept._version != self.version:  # noqa: SLF001 - as above
-            raise EngineError(
-                "bad_model", "the input of a layer was overwritten in place, so its gradient is not known"
-            )
+            raise EngineError("bad_model", "what a layer was given was overwritten in place, which DP cannot follow")
         return self.kept
 
 

@@ -116,6 +116,16 @@ def test_any_owners_and_any_number_of_uses(owners: list[int], tokens: int, steps
     assert norms == pytest.approx(true_norms, rel=1e-10)
 
 
+@pytest.mark.parametrize("held", [1, HELD])
+def test_units_of_neighbouring_rows_are_cut_out(held: int) -> None:
+    """Three units of two rows each, side by side, one unit at a time and together."""
+    model = Recurrent(1).double()
+    owners = torch.tensor([0, 0, 1, 1, 2, 2])
+    loss = squares_loss(model, torch.randn(ROWS, 3, WIDTH, dtype=torch.double))
+
+    assert gap(kept(model, loss, owners, CLIP, held)[0], one_by_one(model, loss, owners, CLIP)[0]) < 1e-10
+
+
 def test_inputs_without_tokens_are_rows() -> None:
     """Rows of numbers, and rows of one token, need no dimension for tokens."""
     model = nn.Sequential(nn.Embedding(9, 5, padding_idx=2), nn.Linear(5, 4), nn.LayerNorm(4)).double()

@@ -76,10 +76,18 @@ def replaced() -> nn.Module:
     return layer
 
 
+def extended() -> nn.Module:
+    """A linear layer with one more parameter."""
+    layer = nn.Linear(4, 4)
+    layer.scale = nn.Parameter(torch.ones(()))
+    return layer
+
+
 @pytest.mark.parametrize(
     "layer",
     [
         replaced(),
+        extended(),
         ScaledLinear(4, 4),
         OffRMSNorm(4),
         nn.MultiheadAttention(4, 2),
