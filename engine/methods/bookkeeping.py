@@ -16,8 +16,9 @@ rounded up by what its additions may have lost, since a norm that is too small w
 Norms and sums are of the same kept numbers and computed in float32 at least, also where a model ran in bfloat16.
 
 Borders, all of them refused: a layer that is not known, a parameter used outside its own layer, a layer whose first
-dimension is not the batch's rows, an input that was overwritten later, a second way back through one pass, batch normalisation in training. That nothing
-else mixes rows (a loss, a module without parameters) cannot be seen from here and is up to the caller.
+dimension is not the batch's rows, an input that was overwritten later, a second way back through one pass, batch
+normalisation in training. That nothing else mixes rows (a loss, a module without parameters) cannot be seen from here
+and is up to the caller.
 """
 
 import math

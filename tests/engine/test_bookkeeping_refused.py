@@ -86,8 +86,8 @@ def extended() -> nn.Module:
 @pytest.mark.parametrize(
     "layer",
     [
-        replaced(),
-        extended(),
+        pytest.param(replaced(), id="replaced"),
+        pytest.param(extended(), id="extended"),
         ScaledLinear(4, 4),
         OffRMSNorm(4),
         nn.MultiheadAttention(4, 2),
