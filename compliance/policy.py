@@ -1,6 +1,7 @@
 """Method policies: TOML in, frozen values out. A policy that could not be kept cannot be written down.
 
     name = "records"
+    task = "language"                      # or "image": the family of models it is for
     ladder = ["npo", "retrain"]            # tried in this order until one holds
     reference = "retrained"                # who pays for the reference model
     minimum_subjects = 1                   # a batch waits until it has so many
@@ -34,27 +35,36 @@ from audits.gates import Direction, Gate
 from compliance.errors import InvalidInputError
 from engine import catalogue
 from engine.catalogue import check_options
-from engine.contract import EngineError, Guarantee
+from engine.contract import TASKS, EngineError, Guarantee
 
-METRICS = {
-    "verbmem_f": 0.05,
-    "knowmem_f": 0.05,
-    "knowmem_r": 0.05,
-    "privleak_auc": 0.15,
-    "recovery": 0.05,
-    "accuracy_f": 0.05,
+METRICS = {  # with their default margins, by family of models
+    "language": {
+        "verbmem_f": 0.05,
+        "knowmem_f": 0.05,
+        "knowmem_r": 0.05,
+        "privleak_auc": 0.15,
+        "recovery": 0.05,
+        "accuracy_f": 0.05,
+    },
+    "image": {"ua": 0.05, "ra": 0.05, "ta": 0.05, "mia_auc": 0.15, "forget_loss": 0.25},
 }
+AUCS = frozenset({"privleak_auc", "mia_auc"})
+SUITES = {"language": "records", "image": "image"}  # what measures a batch
 AUC_SUBJECTS = 10
 # What a batch can give a method: a dictionary or other answers come with no request. Suppression leaves the data in the
 # weights, so no item is ever fulfilled by it.
-METHODS = tuple(
-    spec.name
-    for spec in catalogue.permitted(frozenset({"model", "base", "forget", "retain"}))
-    if spec.guarantee is not Guarantee.SUPPRESSION
-)
+METHODS = {
+    task: tuple(
+        spec.name
+        for spec in catalogue.permitted(frozenset({"model", "base", "forget", "retain"}))
+        if spec.guarantee is not Guarantee.SUPPRESSION and task in spec.tasks
+    )
+    for task in TASKS
+}
 REFERENCES = ("retrained",)
 KEYS = {
     "name",
+    "task",
     "ladder",
     "reference",
     "minimum_subjects",
@@ -83,6 +93,7 @@ class Policy:
     training: Mapping[str, Any] = field(default_factory=dict)
     base: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
+    task: str = "language"
 
     @property
     def digest(self) -> str:
@@ -93,6 +104,7 @@ class Policy:
         """The policy as plans and reports carry it."""
         return {
             "name": self.name,
+            "task": self.task,
             "ladder": list(self.ladder),
             "reference": self.reference,
             "minimumSubjects": self.minimum_subjects,
@@ -115,18 +127,20 @@ def parse(text: str) -> Policy:
     _known("the policy", value, KEYS)
     budget = _table(value, "budget")
     _known("[budget]", budget, {"epsilon_limit", "delta"})
+    task = _one_of("task", value.get("task", "language"), TASKS)
     policy = Policy(
         name=_string(value, "name"),
-        ladder=_ladder(value),
+        task=task,
+        ladder=_ladder(value, task),
         reference=_one_of("reference", value.get("reference", "retrained"), REFERENCES),
         minimum_subjects=_count(value, "minimum_subjects", 1),
         challenge_days=_count(value, "challenge_days", 30),
         epsilon_limit=_number(budget, "epsilon_limit", 20.0),
         delta=_number(budget, "delta", 1e-5, below=1.0),
-        gates=_gates(value),
-        methods=_methods(value),
-        training=_options("training", "train", None, _table(value, "training")),
-        base=_base(value),
+        gates=_gates(value, task),
+        methods=_methods(value, task),
+        training=_options("training", "train", None, _table(value, "training"), task),
+        base=_base(value, task),
         text=text,
     )
     if "dp2" in policy.ladder and not policy.base:
@@ -134,24 +148,24 @@ def parse(text: str) -> Policy:
     return policy
 
 
-def _ladder(value: Mapping[str, Any]) -> tuple[str, ...]:
+def _ladder(value: Mapping[str, Any], task: str) -> tuple[str, ...]:
     ladder = value.get("ladder")
     if not isinstance(ladder, list) or not ladder:
         raise _wrong("'ladder' must list one or more methods, the first to be tried first")
-    names = tuple(_one_of("ladder", name, METHODS) for name in ladder)
+    names = tuple(_one_of("ladder", name, METHODS[task]) for name in ladder)
     if len(set(names)) != len(names):
         raise _wrong("'ladder' names a method twice; keep it where it is to be tried")
     return names
 
 
-def _methods(value: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _methods(value: Mapping[str, Any], task: str) -> dict[str, dict[str, Any]]:
     methods = _table(value, "methods")
     for name in methods:
-        _one_of("methods", name, METHODS)
-    return {name: _options(f"methods.{name}", "unlearn", name, _table(methods, name)) for name in methods}
+        _one_of("methods", name, METHODS[task])
+    return {name: _options(f"methods.{name}", "unlearn", name, _table(methods, name), task) for name in methods}
 
 
-def _base(value: Mapping[str, Any]) -> dict[str, Any]:
+def _base(value: Mapping[str, Any], task: str) -> dict[str, Any]:
     """[base] as the engine's options, with the target epsilon in the place of the noise that follows from it."""
     base = _table(value, "base")
     if not base:
@@ -162,13 +176,13 @@ def _base(value: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         raise _wrong(f"[base] lacks '{missing[0]}'; it needs epsilon, sample_rate and steps")
     options = {key: setting for key, setting in base.items() if key != "epsilon"}
-    _options("base", "dp_base", None, {**options, "sigma": 1.0})
+    _options("base", "dp_base", None, {**options, "sigma": 1.0}, task)
     return {**options, "epsilon": _number(base, "epsilon", 8.0)}
 
 
-def _options(where: str, kind: str, method: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def _options(where: str, kind: str, method: str | None, options: Mapping[str, Any], task: str) -> dict[str, Any]:
     try:
-        check_options(kind, method, options)
+        check_options(kind, method, options, task)
     except EngineError as error:
         raise _wrong(f"[{where}] {error}") from None
     return dict(options)
@@ -181,25 +195,25 @@ def _table(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return table
 
 
-def _gates(value: Mapping[str, Any]) -> tuple[Gate, ...]:
+def _gates(value: Mapping[str, Any], task: str) -> tuple[Gate, ...]:
     gates = value.get("gate", [])
     if not isinstance(gates, list) or not gates or not all(isinstance(gate, dict) for gate in gates):
         raise _wrong("a policy needs at least one [[gate]] table; without one nothing would be checked")
-    parsed = tuple(_gate(gate) for gate in gates)
+    parsed = tuple(_gate(gate, METRICS[task]) for gate in gates)
     if len({gate.metric for gate in parsed}) != len(parsed):
         raise _wrong("two gates have the same metric; keep one of them")
     return parsed
 
 
-def _gate(value: Mapping[str, Any]) -> Gate:
+def _gate(value: Mapping[str, Any], margins: Mapping[str, float]) -> Gate:
     _known("[[gate]]", value, {"metric", "direction", "margin", "minimum_n"})
-    metric = _one_of("gate metric", value.get("metric"), sorted(METRICS))
+    metric = _one_of("gate metric", value.get("metric"), sorted(margins))
     direction = _one_of("gate direction", value.get("direction"), get_args(Direction))
-    least = AUC_SUBJECTS if metric == "privleak_auc" else 1
+    least = AUC_SUBJECTS if metric in AUCS else 1
     minimum = _count(value, "minimum_n", least)
     if minimum < least:
         raise _wrong(f"the gate on {metric} needs minimum_n of at least {least}: fewer subjects support no statement")
-    margin = _number(value, "margin", METRICS[metric])
+    margin = _number(value, "margin", margins[metric])
     return Gate.from_json({"metric": metric, "direction": direction, "margin": margin, "minimumN": minimum})
 
 
