@@ -70,8 +70,8 @@ class Method(TypedDict):
     environment: dict[str, Any]
 
 
-class Accountant(TypedDict):
-    """What the accountant needs to compute the bound again."""
+class PoissonSubsampledGaussian(TypedDict):
+    """DP training: what the accountant needs to compute the bound again."""
 
     mechanism: Literal["poisson_subsampled_gaussian"]
     sampleRate: float
@@ -80,8 +80,43 @@ class Accountant(TypedDict):
     clip: float
 
 
+class NoisyClippedSteps(TypedDict):
+    """Noisy clipped fine-tuning: the same."""
+
+    mechanism: Literal["noisy_clipped_steps"]
+    startRadius: float
+    clip: float
+    learningRate: float
+    weightDecay: float
+    noise: float
+    steps: int
+    projected: bool
+
+
+Accountant = PoissonSubsampledGaussian | NoisyClippedSteps
+
+
+class Constant(TypedDict):
+    """One constant of the theorem, and how it is held."""
+
+    name: str
+    value: float
+    held: Literal["enforced", "proved", "estimated"]
+
+
+class PrivacyAudit(TypedDict):
+    """A one-run audit of the running code: it can refute a certificate and never prove one."""
+
+    canaries: int
+    guesses: int
+    correct: int
+    significance: float
+    lowerBound: float
+    ceiling: float
+
+
 class Learned(TypedDict):
-    """Losses (nats a token) that show whether the DP base learned anything."""
+    """Losses (nats a token, or a picture) that show whether the DP base learned anything."""
 
     startLoss: float
     unigramLoss: float
@@ -104,7 +139,10 @@ class Certificate(TypedDict):
     unitsDeletedSinceBase: int
     epsilonLimit: float
     seedCommitment: str
-    learned: Learned
+    learned: Learned | None
+    constants: list[Constant]
+    internalStateCovered: bool
+    audit: PrivacyAudit | None
 
 
 Guarantee = TypedDict(

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import rfc8785
 
-from audits import intoto, log, model
+from audits import intoto, log, mechanisms, model
 from audits.errors import expect, require
 from audits.predicate import Predicate
 from audits.schema import Schema
@@ -164,3 +164,12 @@ def _certificate(predicate: Predicate) -> Iterator[str]:
         yield "A certified run has no certificate."
     if certificate is not None and guarantee["refused"] is not None:
         yield "A certificate is both given and refused."
+    if certificate is None:
+        return
+    trained = certificate["accountant"]["mechanism"] == mechanisms.POISSON
+    if trained != (certificate["learned"] is not None):
+        yield "Whether the base learned is said of DP training, and of nothing else."
+    if certificate["constants"] != mechanisms.constants(certificate["accountant"]):
+        yield "The constants of the certificate are not those of its mechanism."
+    if guarantee["class"] == "certified" and any(one["held"] == "estimated" for one in certificate["constants"]):
+        yield "A constant was estimated, so the guarantee is conditional at most."

@@ -25,16 +25,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from audits import accountant, bundle, dsse, gates, keys, log, model, note, statement
+from audits import bundle, canaries, dsse, gates, keys, log, mechanisms, model, note, statement
 from audits import policy as policies
 from audits import proof as proofs
 from audits.errors import VerificationError, require
-from audits.predicate import Certificate, Predicate
+from audits.predicate import Certificate, Learned, Predicate
 from audits.protocol import Recorder, Trust, Verification, present
 from audits.render import html
 from audits.strict import load_json
 
 EPSILON_TOLERANCE = 1e-6
+AUDIT_TOLERANCE = 1e-4
 
 
 @dataclass(slots=True)
@@ -204,13 +205,15 @@ def _check_certificate(state: _State) -> str:
     certificate = guarantee["certificate"]
     if certificate is None:
         return f"No certificate is given, and none is claimed for the class {guarantee['class']}."
-    require_learned(certificate)
+    if certificate["learned"] is not None:
+        require_learned(certificate["learned"])
     for name, group in (("singleEpsilon", 1), ("epsilon", certificate["unitsDeletedSinceBase"])):
         bound = recompute(certificate, group)
         stated = certificate["epsilon"] if name == "epsilon" else certificate["singleEpsilon"]
         require(stated >= bound - EPSILON_TOLERANCE, f"The stated {name} {stated} is below the computed {bound:.6f}.")
     require(certificate["epsilon"] <= certificate["epsilonLimit"], "The epsilon is above the policy's limit.")
     require(certificate["delta"] * certificate["points"] < 1, "The delta reaches one in the number of points.")
+    require_not_refuted(certificate)
     units = certificate["unitsDeletedSinceBase"]
     return f"epsilon {certificate['epsilon']:.4g} at delta {certificate['delta']:.2g} covers {units} deleted unit(s)."
 
@@ -233,26 +236,38 @@ def _check_model(state: _State, folder: Path) -> str:
 
 def recompute(certificate: Certificate, group: int) -> float:
     """The epsilon of a certificate's mechanism for a group of `group` units."""
-    mechanism = certificate["accountant"]
     try:
-        bound = accountant.epsilon(
-            sample_rate=mechanism["sampleRate"],
-            noise_multiplier=mechanism["noiseMultiplier"],
-            steps=mechanism["steps"],
-            delta=certificate["delta"],
-            group=group,
-        )
+        return mechanisms.epsilon(certificate["accountant"], delta=certificate["delta"], group=group)
     except ValueError as fault:
         raise VerificationError(f"The certificate's mechanism can't be accounted for. {fault}") from fault
-    return bound.epsilon
 
 
-def require_learned(certificate: Certificate) -> None:
+def require_not_refuted(certificate: Certificate) -> None:
+    """Refuse a certificate whose own audit contradicts it, or whose audit's figures are not those of its counts.
+
+    A canary is one unit, so its lower bound is held against the epsilon of one unit.
+    """
+    audit = certificate["audit"]
+    if audit is None:
+        return
+    told: dict[str, Any] = {name: audit[name] for name in ("canaries", "guesses")}
+    told |= {"delta": certificate["delta"], "significance": audit["significance"]}
+    try:
+        found = canaries.lower_bound(correct=audit["correct"], **told)
+        ceiling = canaries.ceiling(**told)
+    except ValueError as fault:
+        raise VerificationError(f"The privacy audit's counts make no sense. {fault}") from fault
+    agree = abs(found - audit["lowerBound"]) <= AUDIT_TOLERANCE and abs(ceiling - audit["ceiling"]) <= AUDIT_TOLERANCE
+    require(agree, f"The privacy audit's bound is {found:.4f} of at most {ceiling:.4f}, not what the report says.")
+    refuted = found > certificate["singleEpsilon"]
+    require(not refuted, f"The privacy audit refutes the certificate: it found an epsilon of at least {found:.4f}.")
+
+
+def require_learned(learned: Learned) -> None:
     """Refuse a bound on a base that learned nothing: enough noise gives a small epsilon to an empty model.
 
-    The base must beat, by the margin, both its starting point and word frequencies alone.
+    The base must beat, by the margin, both its starting point and frequencies alone.
     """
-    learned = certificate["learned"]
     wanted = min(learned["startLoss"], learned["unigramLoss"]) - learned["margin"]
     gained = learned["baseLoss"] <= wanted
     require(learned["learned"] and gained, "The DP base did not learn, so its epsilon says nothing.")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from audits import accountant
+from audits import mechanisms
 from compliance import policy as policies
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import FINAL
@@ -130,15 +130,8 @@ def digest_of(value: Mapping[str, Any]) -> str:
 
 def group_bound(base: BaseView, *, units: int, delta: float) -> float:
     """ε at `delta` for this batch's units together with all units deleted since the base was trained."""
-    record = base.accountant
-    bound = accountant.epsilon(
-        sample_rate=record["sampleRate"],
-        noise_multiplier=record["noiseMultiplier"],
-        steps=record["steps"],
-        delta=delta,
-        group=base.units_deleted + units,
-    )
-    return bound.epsilon
+    record = {"mechanism": mechanisms.POISSON, **base.accountant}
+    return mechanisms.epsilon(record, delta=delta, group=base.units_deleted + units)
 
 
 def _plan(
@@ -153,6 +146,7 @@ def _plan(
         "subjects": parts.units,
         "units": parts.charge,
         "records": len(parts.forget),
+        "population": len({record.unit for record in (*parts.forget, *parts.retain)}),
         "forgetDigest": digest(parts.forget),
         "retainDigest": digest(parts.retain),
         "beforeDigest": ledger.current_version(model.id).digest,
@@ -164,7 +158,7 @@ def _plan(
             {"rung": rung, "refused": refusal(rung, policy=policy, base=base, units=parts.units, charge=parts.charge)}
             for rung in policy.ladder
         ],
-        "suite": "records",
+        "suite": policies.SUITES[policy.task],
         "seedRule": SEED_RULE,
     }
 

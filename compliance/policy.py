@@ -31,6 +31,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from audits import mechanisms
 from audits.gates import Direction, Gate
 from compliance.errors import InvalidInputError
 from engine import catalogue
@@ -62,6 +63,7 @@ METHODS = {
     for task in TASKS
 }
 REFERENCES = ("retrained",)
+NOISY = "noisy-ft"
 KEYS = {
     "name",
     "task",
@@ -138,7 +140,7 @@ def parse(text: str) -> Policy:
         epsilon_limit=_number(budget, "epsilon_limit", 20.0),
         delta=_number(budget, "delta", 1e-5, below=1.0),
         gates=_gates(value, task),
-        methods=_methods(value, task),
+        methods=_methods(value, task) | _noisy_steps(value, budget, task),
         training=_options("training", "train", None, _table(value, "training"), task),
         base=_base(value, task),
         text=text,
@@ -162,7 +164,37 @@ def _methods(value: Mapping[str, Any], task: str) -> dict[str, dict[str, Any]]:
     methods = _table(value, "methods")
     for name in methods:
         _one_of("methods", name, METHODS[task])
-    return {name: _options(f"methods.{name}", "unlearn", name, _table(methods, name), task) for name in methods}
+    plain = (name for name in methods if name != NOISY)
+    return {name: _options(f"methods.{name}", "unlearn", name, _table(methods, name), task) for name in plain}
+
+
+def _noisy_steps(value: Mapping[str, Any], budget: Mapping[str, Any], task: str) -> dict[str, dict[str, Any]]:
+    """[methods.noisy-ft] with the noise that follows from the budget; nothing where no rung asks for it."""
+    told = _table(_table(value, "methods"), NOISY)
+    if NOISY not in value.get("ladder", ()) and not told:
+        return {}
+    if "sigma" in told:
+        raise _wrong(f"[methods.{NOISY}] takes no 'sigma': the noise follows from the budget; remove it")
+    epsilon, delta = _number(budget, "epsilon_limit", 20.0), _number(budget, "delta", 1e-5, below=1.0)
+    options = _options(f"methods.{NOISY}", "unlearn", NOISY, {**told, "sigma": 1.0}, task)
+    return {NOISY: {**options, "sigma": noise_of_steps(options, epsilon=epsilon, delta=delta, task=task)}}
+
+
+def noise_of_steps(options: Mapping[str, Any], *, epsilon: float, delta: float, task: str = "language") -> float:
+    """The least noise of a step with which noisy clipped fine-tuning keeps `epsilon` at `delta`."""
+    told: Any = check_options("unlearn", NOISY, {**options, "sigma": 1.0}, task)
+    record = {
+        "startRadius": told.start_radius,
+        "clip": told.noisy_clip,
+        "learningRate": told.noisy_rate,
+        "weightDecay": told.weight_decay,
+        "steps": told.noisy_steps,
+        "projected": told.projected,
+    }
+    try:
+        return mechanisms.noise_for(record, epsilon=epsilon, delta=delta)
+    except ValueError as error:
+        raise InvalidInputError(str(error), code="bad-noise") from None
 
 
 def _base(value: Mapping[str, Any], task: str) -> dict[str, Any]:

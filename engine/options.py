@@ -136,6 +136,37 @@ class ImageFitOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NoisyOptions(FitOptions):
+    """Noisy clipped steps, then ordinary training. The caller has the accountant: it gives `sigma`, a step's noise.
+
+    The model is clipped to norm `start_radius`; each of `noisy_steps` goes `noisy_rate` along a gradient that is
+    clipped to `noisy_clip`, and shrinks the weights by `noisy_rate` * `weight_decay`. `projected`: back into the ball
+    after each step.
+    """
+
+    sigma: float = field(metadata={"above": 0})
+    start_radius: float = above(0, 1.0)
+    noisy_steps: int = at_least(1, 50)
+    noisy_rate: float = above(0, 1e-3)
+    noisy_clip: float = above(0, 1.0)
+    weight_decay: float = at_least(0, 100.0)
+    projected: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageNoisyOptions(ImageFitOptions):
+    """The same for image classifiers."""
+
+    sigma: float = field(metadata={"above": 0})
+    start_radius: float = above(0, 1.0)
+    noisy_steps: int = at_least(1, 50)
+    noisy_rate: float = above(0, 1e-3)
+    noisy_clip: float = above(0, 1.0)
+    weight_decay: float = at_least(0, 100.0)
+    projected: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DpOptions(Options):
     """DP training: who is a `unit`, and the mechanism. The caller has the accountant: sigma, sample_rate, steps."""
 

@@ -9,16 +9,16 @@ A file's bytes go into the record as they are and are decoded where they are use
 """
 
 import base64
-import io
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from engine.arrays import Array, png, read_npz
 from engine.errors import EngineError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
-PLAIN, COLOURED = 3, 4  # dimensions of an array of grey and of coloured pictures
+PLAIN, CHANNELS = 3, 3  # dimensions of an array of grey pictures; channels of coloured ones
+BYTES = "|u1"
+COLUMNS = ("labels", "units", "record_ids")
 
 
 def folder_fields(folder: Path) -> Iterator[dict[str, str]]:
@@ -35,12 +35,24 @@ def folder_fields(folder: Path) -> Iterator[dict[str, str]]:
 
 def array_fields(path: Path) -> Iterator[dict[str, str]]:
     """The fields of a record for each picture of an .npz file."""
-    arrays = _arrays(path)
-    count = len(arrays["images"])
-    names = arrays.get("record_ids", range(count))
-    units = arrays.get("units", names)
-    for image, label, name, unit in zip(arrays["images"], arrays["labels"], names, units, strict=True):
-        yield {"record_id": str(name), "unit": str(unit), "image": png(image), "label": str(label)}
+    arrays = read_npz(path)
+    images = arrays.get("images")
+    if images is None or images.kind != BYTES or not _pictures(images.shape) or "labels" not in arrays:
+        message = f"{path.name} needs images (uint8, n x height x width, or with 3 channels behind) and labels"
+        raise EngineError("bad_data", message)
+    columns = _columns(path, {name: array for name, array in arrays.items() if name in COLUMNS})
+    if any(len(column) != len(images) for column in columns.values()):
+        raise EngineError("bad_data", f"{path.name} has arrays of different lengths")
+    names = columns.get("record_ids") or [str(i) for i in range(len(images))]
+    parts = zip(images.parts(), columns["labels"], names, columns.get("units") or names, strict=True)
+    for data, label, name, unit in parts:
+        yield {"record_id": name, "unit": unit, "image": picture(data, images.shape[1:]), "label": label}
+
+
+def picture(data: bytes, shape: tuple[int, ...]) -> str:
+    """What a record holds of height x width bytes, or height x width x 3: a PNG file in base64."""
+    file = png(data, width=shape[1], height=shape[0], channels=shape[2] if len(shape) > PLAIN - 1 else 1)
+    return base64.b64encode(file).decode("ascii")
 
 
 def with_image(fields: Mapping[str, str], root: Path) -> dict[str, str]:
@@ -61,28 +73,13 @@ def _read(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def _arrays(path: Path) -> dict[str, Any]:
-    import numpy as np  # noqa: PLC0415 - who reads text needs no arrays
+def _pictures(shape: tuple[int, ...]) -> bool:
+    return all(shape[1:]) and (len(shape) == PLAIN or (len(shape) == PLAIN + 1 and shape[-1] == CHANNELS))
 
+
+def _columns(path: Path, arrays: Mapping[str, Array]) -> dict[str, list[str]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("images", "labels", "units", "record_ids") if name in file}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise EngineError("bad_data", f"{path.name} is not an .npz file of plain arrays") from error
-    images = arrays.get("images")
-    shaped = images is not None and images.ndim in (PLAIN, COLOURED) and images.dtype == np.uint8
-    if images is None or not shaped or "labels" not in arrays:
-        message = f"{path.name} needs images (uint8, n x height x width, or with 3 channels behind) and labels"
-        raise EngineError("bad_data", message)
-    if any(len(array) != len(images) for array in arrays.values()):
-        raise EngineError("bad_data", f"{path.name} has arrays of different lengths")
-    return arrays
-
-
-def png(image: Any) -> str:  # noqa: ANN401 - an array, which needs numpy to be named
-    """A picture (height x width, or height x width x 3, uint8) as PNG in base64: what a record holds."""
-    from PIL import Image  # noqa: PLC0415 - as above
-
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, format="PNG")
-    return base64.b64encode(file.getvalue()).decode("ascii")
+        return {name: array.texts() for name, array in arrays.items()}
+    except ValueError as error:
+        message = f"in {path.name} labels, units and record_ids are lists of whole numbers or texts"
+        raise EngineError("bad_data", message) from error

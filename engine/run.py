@@ -25,7 +25,7 @@ from engine.contract import VERSION, Evidence, FileDigest, Finding, Guarantee, J
 from engine.corpus import Record, digest, read_mapping, read_records, refuse_overlap
 from engine.digests import code_digest, config_digest, model_digest, model_files
 from engine.errors import EngineError
-from engine.methods import Setting, images
+from engine.methods import Setting, images, secret
 from engine.methods.pretraining import build_model, build_tokenizer, fit_options
 from engine.methods.refit import refit
 from engine.options import (
@@ -124,6 +124,7 @@ class Work:
             cache=self.workdir / self.job.cache if self.job.cache else self.scratch,
             dictionary=self.mapping("dictionary"),
             alternatives=self.mapping("alternatives"),
+            secret=secret.fresh_secret(),
         )
 
 
@@ -204,16 +205,22 @@ def _adapted(setting: Setting[Any], *, method: Callable[[Setting[Any]], Fitted])
 
 
 def _made(setting: Setting[Any], fitted: Fitted) -> Made:
-    return Made(model=setting.model, reader=setting.reader, fitted=fitted, options=setting.options)
+    return Made(
+        model=setting.model,
+        reader=setting.reader,
+        fitted=fitted,
+        options=setting.options,
+        accountant=None if fitted.accountant is None else dict(fitted.accountant),
+        seed_commitment=fitted.seed_commitment,
+    )
 
 
 def _dp_base(work: Work) -> Made:
-    from engine.methods import private, secret  # noqa: PLC0415 - opacus is loaded by DP training alone
+    from engine.methods import private  # noqa: PLC0415 - opacus is loaded by DP training alone
 
     options = cast("DpOptions", work.options)
     setting = work.setting("model", options, train="train")
-    hidden = secret.fresh_secret()
-    outcome = private.train_base(setting, holdout=setting.holdout, secret=hidden)
+    outcome = private.train_base(setting, holdout=setting.holdout, secret=setting.secret)
     return Made(
         model=setting.model,
         reader=setting.reader,
@@ -221,7 +228,7 @@ def _dp_base(work: Work) -> Made:
         losses=False,
         accountant=outcome.mechanism.to_mapping(),
         learned=outcome.learned.to_mapping(),
-        seed_commitment=secret.commitment(hidden),
+        seed_commitment=secret.commitment(setting.secret),
     )
 
 

@@ -67,13 +67,18 @@ class Guarding(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
-    """What a fit did. `guard` is written into the model's folder, `details` stand in the evidence's `training`."""
+    """What a fit did. `guard` is written into the model's folder, `details` stand in the evidence's `training`.
+
+    `accountant` is the record of a mechanism with secret noise, `seed_commitment` the hash of its secret.
+    """
 
     steps: int
     first_loss: float
     last_loss: float
     guard: Guarding | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    accountant: Mapping[str, Any] | None = None
+    seed_commitment: str | None = None
 
 
 def fit(
@@ -104,7 +109,7 @@ def fit(
             optimiser.step()
             scheduler.step()
             optimiser.zero_grad(set_to_none=True)
-        _report(progress, stage, step + 1, len(batches), started)
+        report(progress, stage, step + 1, len(batches), started)
     model.eval().to("cpu")
     if accelerator.device.type != "cpu":
         accelerator.free_memory()  # on a CPU it only collects garbage, for most of a second
@@ -233,6 +238,7 @@ def _refuse_non_finite(loss: float, model: nn.Module, max_norm: float | None, st
         )
 
 
-def _report(progress: Progress, stage: str, done: int, total: int, started: float) -> None:
+def report(progress: Progress, stage: str, done: int, total: int, started: float) -> None:
+    """Tell how far a stage is, and how long the rest will take at the pace so far (`started`: time.monotonic)."""
     elapsed = time.monotonic() - started
     progress(stage, done / total, elapsed / done * (total - done))

@@ -191,7 +191,7 @@ def _why(attempt: Attempt) -> str:
 def _certificate(certificate: Certificate | None) -> str:
     if certificate is None:
         return ""
-    mechanism = certificate["accountant"]
+    audit, found = certificate["audit"], certificate["learned"]
     rows = [
         ("Theorem", certificate["theorem"]),
         ("Protected unit", certificate["unit"]),
@@ -202,12 +202,11 @@ def _certificate(certificate: Certificate | None) -> str:
         ("ε for one unit", words.exact_number(certificate["singleEpsilon"])),
         ("δ", words.small(certificate["delta"])),
         ("Largest ε that the policy allows", words.exact_number(certificate["epsilonLimit"])),
-        ("Mechanism", "Gaussian noise on clipped sums over Poisson-sampled units"),
-        ("Sampling rate", words.exact_number(mechanism["sampleRate"])),
-        ("Noise multiplier", words.exact_number(mechanism["noiseMultiplier"])),
-        ("Steps", words.exact_number(mechanism["steps"])),
-        ("Clipping norm", words.exact_number(mechanism["clip"])),
-        ("Did the base learn?", words.learned(certificate["learned"])),
+        ("Mechanism", words.MECHANISMS[certificate["accountant"]["mechanism"]]),
+        *((words.constant(one["name"]), words.held(one)) for one in certificate["constants"]),
+        *(() if found is None else (("Did the base learn?", words.learned(found)),)),
+        ("What is kept between runs", words.STATE[certificate["internalStateCovered"]]),
+        ("Privacy audit", words.NO_AUDIT if audit is None else words.audit(audit)),
         ("Commitment to the secret noise seed", certificate["seedCommitment"]),
     ]
     return f"<section>\n<h2>The certificate</h2>\n{_pairs(rows)}\n</section>"

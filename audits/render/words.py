@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from audits.gates import GuaranteeClass, Outcome
-from audits.predicate import Certificate, Finding, GateJson, GateResultJson, Learned, Predicate
+from audits.predicate import (
+    Certificate,
+    Constant,
+    Finding,
+    GateJson,
+    GateResultJson,
+    Learned,
+    Predicate,
+    PrivacyAudit,
+)
 
 MINUS = "\N{MINUS SIGN}"
 _HUNDRED, _TEN, _THOUSANDTH, _MILLIONTH = 100, 10, 0.001, 1e-6
@@ -237,13 +246,55 @@ def bound(certificate: Certificate) -> str:
     )
 
 
+MECHANISMS = {
+    "poisson_subsampled_gaussian": "Gaussian noise on clipped sums over Poisson-sampled units",
+    "noisy_clipped_steps": "Gaussian noise on every step of a clipped model along clipped gradients",
+}
+CONSTANTS = {
+    "sampleRate": "Sampling rate",
+    "noiseMultiplier": "Noise multiplier",
+    "steps": "Steps",
+    "clip": "Clipping norm",
+    "startRadius": "Radius the model is clipped to",
+    "learningRate": "Learning rate",
+    "weightDecay": "Weight decay",
+    "noise": "Noise of a step",
+}
+STATE = {
+    True: "Covered: nothing is kept that the bound does not hold for.",
+    False: "Not covered: the bound holds for what was published, and not for what the operator keeps.",
+}
+NO_AUDIT = "None was run. An audit can refute a bound and never prove it."
+
+
+def constant(name: str) -> str:
+    """A constant of a theorem in words."""
+    return CONSTANTS.get(name, name)
+
+
+def held(one: Constant) -> str:
+    """The value of a constant, and how it is held."""
+    return f"{exact_number(one['value'])} ({one['held']})"
+
+
+def audit(found: PrivacyAudit) -> str:
+    """What a one-run audit saw, with the most that it could have seen."""
+    level = f"{100 * (1 - found['significance']):g}"
+    return (
+        f"{count(found['correct'], 'guess was', 'guesses were')} right of {found['guesses']} about "
+        f"{count(found['canaries'], 'planted example')}: ε is at least {number(found['lowerBound'])} with {level} % "
+        f"confidence. The most that so many guesses can show is {number(found['ceiling'])}. An audit can refute a "
+        "bound and never prove it."
+    )
+
+
 def learned(found: Learned) -> str:
     """Whether the base of a certified run learned anything, and how that was judged."""
     verdict = "Yes" if found["learned"] else "No"
     losses = f"from {number(found['startLoss'])} to {number(found['baseLoss'])} on people it had not seen"
     return (
         f"{verdict}: its loss went {losses}. Required was at least {number(found['margin'])} less than that start, and "
-        f"than the {number(found['unigramLoss'])} that knowing word frequencies alone would give."
+        f"than the {number(found['unigramLoss'])} that knowing frequencies alone would give."
     )
 
 

@@ -8,7 +8,7 @@ unit deleted since the base was trained.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from audits import accountant
+from audits import mechanisms
 from compliance.ledger.lifecycle import AttemptOutcome
 from compliance.ledger.views import AttemptView, BaseView, BatchView
 from compliance.policy import Policy
@@ -18,6 +18,10 @@ STATEMENTS = {
     "certified": (
         "The published model was made from a differentially private base and the remaining data only. What it can "
         "reveal about the forgotten data subjects is bounded by the (epsilon, delta) below."
+    ),
+    "noisy-ft": (
+        "The model was clipped, and then trained on the remaining data with clipped gradients and noise. What is left "
+        "of the forgotten data subjects is bounded by the (epsilon, delta) below, however the model had been trained."
     ),
     "empirical": (
         "The published model was changed to behave as if it had not been trained on the forget set. "
@@ -38,6 +42,14 @@ CONDITIONS = {
         "the noise is drawn in double precision: attacks on floating-point arithmetic are outside the theorem",
         "only the base is private: the model that was in use before this version is superseded and sealed",
     ],
+    "noisy-ft": [
+        NOISE_IS_HIDDEN,
+        "the tokenizer, the scaling of pictures and the shape of the network were made without the forgotten data",
+        "the settings of the noisy steps were fixed before the forget set was known",
+        "the noise is drawn in double precision: attacks on floating-point arithmetic are outside the theorem",
+        "the comparison is with the same procedure, on the same data, from a model that never saw the forget set",
+        "the model that was in use before this version is superseded and sealed",
+    ],
     "empirical": ["the tests in this report cover what they name and nothing else"],
 }
 CHOSEN_BY_GATES = (
@@ -48,6 +60,10 @@ LATER_RUNG = "{rungs} had been measured on the forget set before and not release
 THEOREM = (
     "Rényi differential privacy of the Poisson-subsampled Gaussian mechanism (Mironov, Talwar and Zhang 2019), "
     "composed over the steps and taken for the group of deleted units; post-processing for the fine-tuning"
+)
+THEOREM_OF_STEPS = (
+    "Noisy clipped fine-tuning (Koloskova et al. 2025), accounted for by shifted interpolation (Bok, Su and Altschuler "
+    "2024): Gaussian differential privacy of T noisy steps; post-processing for the training after them"
 )
 NOT_LEARNED = (
     "No certificate is given: the base did not learn. Its loss on people it had not seen was {base:.3f} nats a token, "
@@ -71,15 +87,18 @@ def guarantee_of(
     attempt = attempts[-1]
     name = attempt.record["class"]
     refused, certificate = None, None
+    conditions = CONDITIONS.get(attempt.rung, CONDITIONS[name])
     if attempt.rung == "dp2" and base is not None:
         if name == "certified":
-            certificate = _certificate(policy, base, units=batch.plan["units"])
+            certificate = _of_base(policy, base, units=batch.plan["units"])
         else:
-            refused = not_learned(base.learned)
+            refused, conditions = not_learned(base.learned), CONDITIONS[name]
+    elif name == "certified":
+        certificate = _of_steps(policy, attempt.record["mechanism"], batch)
     return {
         "class": name,
-        "statement": STATEMENTS[name],
-        "conditions": CONDITIONS[name] + ([_choice(attempts)] if name == "certified" else []),
+        "statement": STATEMENTS.get(attempt.rung if certificate else name, STATEMENTS[name]),
+        "conditions": conditions + ([_choice(attempts)] if name == "certified" else []),
         "certificate": certificate,
         "refused": refused,
     }
@@ -108,31 +127,42 @@ def limits_of(batch: BatchView) -> list[str]:
     return LIMITS + ([FEW.format(n=subjects)] if subjects < SMALL else [])
 
 
-def _certificate(policy: Policy, base: BaseView, *, units: int) -> dict[str, Any]:
-    record = {name: base.accountant[name] for name in ("mechanism", "sampleRate", "noiseMultiplier", "steps", "clip")}
-    group = base.units_deleted + units
-    return {
+def _of_base(policy: Policy, base: BaseView, *, units: int) -> dict[str, Any]:
+    names = ("mechanism", *mechanisms.CONSTANTS[mechanisms.POISSON])
+    told = {
         "theorem": THEOREM,
-        "unit": "data subject",
+        "unit": base.accountant.get("unit", "data subject"),
         "neighbours": "add or remove one unit",
         "points": base.units,
-        "epsilon": epsilon(record, delta=policy.delta, group=group),
-        "delta": policy.delta,
-        "singleEpsilon": epsilon(record, delta=policy.delta, group=1),
-        "accountant": record,
-        "unitsDeletedSinceBase": group,
-        "epsilonLimit": policy.epsilon_limit,
         "seedCommitment": base.seed_commitment,
         "learned": dict(base.learned),
     }
+    record = {name: base.accountant[name] for name in names}
+    return certificate_of(policy, record, group=base.units_deleted + units) | told
 
 
-def epsilon(record: Mapping[str, Any], *, delta: float, group: int) -> float:
-    """The verifier's own bound for `group` units at `delta`."""
-    return accountant.epsilon(
-        sample_rate=record["sampleRate"],
-        noise_multiplier=record["noiseMultiplier"],
-        steps=record["steps"],
-        delta=delta,
-        group=group,
-    ).epsilon
+def _of_steps(policy: Policy, mechanism: Mapping[str, Any], batch: BatchView) -> dict[str, Any]:
+    told = {
+        "theorem": THEOREM_OF_STEPS,
+        "unit": "data subject",
+        "neighbours": "any two models to start from, the same remaining data",
+        "points": batch.plan["population"],
+        "seedCommitment": mechanism["seedCommitment"],
+        "learned": None,
+    }
+    return certificate_of(policy, mechanism["accountant"], group=batch.plan["subjects"]) | told
+
+
+def certificate_of(policy: Policy, record: Mapping[str, Any], *, group: int) -> dict[str, Any]:
+    """What follows from a mechanism's record alone: bounds, constants, and what they cover."""
+    return {
+        "epsilon": mechanisms.epsilon(record, delta=policy.delta, group=group),
+        "delta": policy.delta,
+        "singleEpsilon": mechanisms.epsilon(record, delta=policy.delta, group=1),
+        "accountant": dict(record),
+        "constants": mechanisms.constants(record),
+        "internalStateCovered": mechanisms.COVERS_STATE[record["mechanism"]],
+        "audit": None,
+        "unitsDeletedSinceBase": group,
+        "epsilonLimit": policy.epsilon_limit,
+    }

@@ -11,10 +11,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from audits import dsse, statement, verify
+from audits import dsse, mechanisms, statement, verify
 from audits.render import html
 from compliance import policy as policies
-from compliance.certification.guarantee import epsilon
 from compliance.certification.report import ended_attempts, predicate_of
 from compliance.desk import Desk
 from compliance.errors import UnavailableError
@@ -140,5 +139,6 @@ def _spend(desk: Desk, ledger: Ledger, batch: BatchView, policy: Policy) -> None
     if base is None:
         return
     base = ledger.spend_budget(base_id=base.id, units=batch.plan["units"], batch_id=batch.id, now=desk.clock())
-    if epsilon(base.accountant, delta=policy.delta, group=base.units_deleted) > policy.epsilon_limit:
+    record = {"mechanism": mechanisms.POISSON, **base.accountant}
+    if mechanisms.epsilon(record, delta=policy.delta, group=base.units_deleted) > policy.epsilon_limit:
         ledger.mark_spent(base_id=base.id, batch_id=batch.id, now=desk.clock())

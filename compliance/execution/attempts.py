@@ -96,6 +96,7 @@ class Attempt:
         job = Job(
             version=1,
             kind=Kind.EVALUATE,
+            task=self._rung.policy.task,
             seed=seed,
             threads=self._rung.threads,
             models={
@@ -107,7 +108,7 @@ class Attempt:
             retain=str(space.retain),
             holdout=str(space.holdout) if space.holdout.exists() else None,
             cache=str(self._desk.store.cache),
-            options={"suite": "records"},
+            options={"suite": self._rung.batch.plan["suite"]},
         )
         return process.run(job, self._rung.progress)
 
@@ -155,6 +156,7 @@ class Attempt:
             "numbers": numbers,
             "evidenceDigest": hashlib.sha256(numbers.encode()).hexdigest(),
             "class": self._guarantee_class(),
+            "mechanism": {"accountant": made.accountant, "seedCommitment": made.seed_commitment},
         }
 
     def _guarantee_class(self) -> str:

@@ -30,6 +30,7 @@ class Setting(Generic[OptionsT]):
 
     `folder` is where the model was read from, and `digest` that folder's. `scratch` is a folder of this run alone,
     which is removed when it ends; `cache` outlives it where the job names one, and is `scratch` where it does not.
+    `secret` is 256 bits for noise that nobody may know; it is never written anywhere.
     `dictionary` maps terms to generic substitutes, `alternatives` record ids to other answers or texts.
     """
 
@@ -46,6 +47,7 @@ class Setting(Generic[OptionsT]):
     dictionary: Mapping[str, str] = field(default_factory=dict)
     alternatives: Mapping[str, str] = field(default_factory=dict)
     holdout: Sequence[Record] = ()
+    secret: bytes = field(default=b"", repr=False)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:

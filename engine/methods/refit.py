@@ -40,7 +40,7 @@ def refit(setting: Setting[FitOptions]) -> Fitted:
     forward = Forward(setting.model)
     return fit(
         model=setting.model,
-        batches=_plan(setting),
+        batches=plan(setting),
         gradient=minimise(setting.model, lambda share: share.loss(forward)),
         schedule=_schedule(setting),
         stage="train",
@@ -68,7 +68,8 @@ def _schedule(setting: Setting[FitOptions]) -> Schedule:
     return Schedule(learning_rate=rate, matrix_learning_rate=matrix_rate, precision=options.precision)
 
 
-def _plan(setting: Setting[FitOptions]) -> list[tuple[Share, ...]]:
+def plan(setting: Setting[FitOptions]) -> list[tuple[Share, ...]]:
+    """All steps of all epochs, each in passes."""
     options, context = setting.options, context_length(setting.model.config)
     steps = []
     for epoch in range(options.epochs):

@@ -126,6 +126,14 @@ def certificate(units: int = 3) -> dict[str, Any]:
         "epsilonLimit": 8,
         "seedCommitment": hex_digest("a secret"),
         "learned": {"startLoss": 5.51, "unigramLoss": 5.02, "baseLoss": 4.33, "margin": 0.2, "learned": True},
+        "constants": [
+            {"name": "sampleRate", "value": 0.1, "held": "enforced"},
+            {"name": "noiseMultiplier", "value": 4.0, "held": "enforced"},
+            {"name": "steps", "value": 60.0, "held": "enforced"},
+            {"name": "clip", "value": 1.0, "held": "enforced"},
+        ],
+        "internalStateCovered": True,
+        "audit": None,
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from audits import bundle, dsse, log, statement
+from audits import bundle, canaries, dsse, log, statement
 from audits.predicate import Predicate
 from tests.audits.bundles import (
     AT,
@@ -203,6 +203,28 @@ def put(*path: str | int, to: object) -> Edit:
     return edit
 
 
+def all_of(*edits: Edit) -> Edit:
+    """Several edits, one after the other."""
+
+    def edit(value: dict[str, Any]) -> None:
+        for one in edits:
+            one(value)
+
+    return edit
+
+
+def noise(to: float) -> Edit:
+    """The certificate's second constant, which is the noise multiplier."""
+    return put(*CERTIFICATE, "constants", 1, "value", to=to)
+
+
+def audit(**changes: float) -> dict[str, Any]:
+    """An audit whose every guess was right: far above what the certificate allows."""
+    told = {"canaries": 400, "guesses": 200, "significance": 0.05}
+    ceiling = canaries.ceiling(canaries=400, guesses=200, delta=1e-5, significance=0.05)
+    return {**told, "correct": 200, "lowerBound": ceiling, "ceiling": ceiling, **changes}
+
+
 def without_failures(value: dict[str, Any]) -> None:
     """Report that the first attempt was published, and the second one, too."""
     value["attempts"][0]["outcome"] = "published"
@@ -268,8 +290,13 @@ CHEATS: list[Any] = [
             ("a single epsilon too low", put(*CERTIFICATE, "singleEpsilon", to=0.5), 12),
             ("more deletions than covered", put(*CERTIFICATE, "unitsDeletedSinceBase", to=4), 12),
             ("more deletions than can be computed", put(*CERTIFICATE, "unitsDeletedSinceBase", to=10**9), 12),
-            ("less noise", put(*CERTIFICATE, "accountant", "noiseMultiplier", to=3.9), 12),
-            ("more steps", put(*CERTIFICATE, "accountant", "steps", to=10**6), 12),
+            ("less noise in one place", put(*CERTIFICATE, "accountant", "noiseMultiplier", to=3.9), 8),
+            ("more steps in one place", put(*CERTIFICATE, "accountant", "steps", to=10**6), 8),
+            ("less noise", all_of(noise(3.9), put(*CERTIFICATE, "accountant", "noiseMultiplier", to=3.9)), 12),
+            ("a constant that was estimated", put(*CERTIFICATE, "constants", 0, "held", to="estimated"), 8),
+            ("another mechanism's training", put(*CERTIFICATE, "learned", to=None), 8),
+            ("an audit that found nothing", put(*CERTIFICATE, "audit", to=audit(lowerBound=0.0)), 12),
+            ("an audit that refutes", put(*CERTIFICATE, "audit", to=audit()), 12),
             ("a spent budget", put(*CERTIFICATE, "epsilonLimit", to=2), 12),
             ("a delta of one person in the data", put(*CERTIFICATE, "points", to=100_000), 12),
             ("a base that learned nothing", put(*CERTIFICATE, "learned", "learned", to=False), 12),

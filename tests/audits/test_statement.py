@@ -184,35 +184,44 @@ def test_another_validator_agrees(*, certified: bool) -> None:
             assert other.is_valid(value) == (not statement.SCHEMA.faults(value)), path
 
 
-def _keys(kind: Any) -> Mapping[str, Any] | None:  # noqa: ANN401 - any annotation
-    """The fields of a TypedDict inside an annotation."""
-    for one in (kind, *typing.get_args(kind)):
-        if typing.is_typeddict(one):
-            return typing.get_type_hints(one)
-    return None
+def _keys(kind: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401 - any annotation
+    """The fields of each TypedDict inside an annotation; a union has several."""
+    return [typing.get_type_hints(one) for one in (kind, *typing.get_args(kind)) if typing.is_typeddict(one)]
 
 
 def _disagreements(kind: Any, node: Mapping[str, Any], at: str) -> Iterator[str]:  # noqa: ANN401 - any annotation
     """Where the types for the type checker and the published schema name different fields."""
-    node = _resolved(node)
-    hints = _keys(kind)
-    if hints is None:
+    found = _keys(kind)
+    options = _options(node)
+    if len(found) > 1:
+        if len(found) != len(options):
+            yield at
+        for hints, option in zip(found, options, strict=False):
+            yield from _fields_differ(hints, option, at)
         return
-    if node.get("type") == "array":
-        node = _resolved(node["items"])
-    elif typing.get_origin(kind) is dict:
-        node = _resolved(node["additionalProperties"])
+    for hints in found:
+        node = options[0]
+        if node.get("type") == "array":
+            node = _options(node["items"])[0]
+        elif typing.get_origin(kind) is dict:
+            node = _options(node["additionalProperties"])[0]
+        yield from _fields_differ(hints, node, at)
+
+
+def _fields_differ(hints: Mapping[str, Any], node: Mapping[str, Any], at: str) -> Iterator[str]:
     if set(hints) != set(node["properties"]) or set(node["required"]) != set(hints):
         yield at
     for name, hint in hints.items():
         yield from _disagreements(hint, node["properties"].get(name, {}), f"{at}.{name}")
 
 
-def _resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    node = next((one for one in node.get("anyOf", ()) if one.get("type") != "null"), node)
+def _options(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a node may be, besides null, with references followed."""
     while "$ref" in node:
         node = statement.SCHEMA.document["$defs"][node["$ref"].removeprefix("#/$defs/")]
-    return node
+    if "anyOf" not in node:
+        return [node]
+    return [option for one in node["anyOf"] if one.get("type") != "null" for option in _options(one)]
 
 
 def test_types_and_schema_name_the_same_fields() -> None:

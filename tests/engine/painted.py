@@ -9,7 +9,7 @@ import torch
 from engine.corpus import Record
 from engine.methods.images import build
 from engine.options import ImageInitialiseOptions
-from engine.pictures import png
+from engine.pictures import picture
 from engine.tasks.image_models import ImageModel
 from engine.tasks.pixels import Pixels
 
@@ -24,6 +24,11 @@ def bar(label: str, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     places = {"top": np.s_[1:3, :], "bottom": np.s_[-3:-1, :], "left": np.s_[:, 1:3], "right": np.s_[:, -3:-1]}
     image[places[label]] = rng.integers(180, 255)
     return image
+
+
+def png(image: np.ndarray[Any, np.dtype[np.uint8]]) -> str:
+    """A picture as a record holds it."""
+    return picture(image.tobytes(), image.shape)
 
 
 def records(numbers: Sequence[int] = range(40), *, a_unit: int = 1) -> tuple[Record, ...]:

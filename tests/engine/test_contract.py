@@ -57,7 +57,7 @@ def test_a_job_comes_back_as_it_went() -> None:
     assert job.kind is Kind.UNLEARN
     assert job.threads == 1
     assert Job.from_json(job.to_json()) == job
-    assert set(json.loads(job.to_json())) == {*JOB, "threads", "processes", "tune"}
+    assert set(json.loads(job.to_json())) == {*JOB, "task", "threads", "processes", "tune"}
 
 
 def test_evidence_comes_back_as_it_went() -> None:

@@ -9,7 +9,7 @@ import torch
 from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
 from engine import checkpoints
-from engine.catalogue import METHODS, check_options
+from engine.catalogue import check_options
 from engine.contract import VERSION, Evidence, Job, Kind
 from engine.corpus import write_records
 from engine.errors import EngineError
@@ -220,15 +220,6 @@ def test_the_gabor_filters_are_fixed_and_blind_to_brightness() -> None:
     assert torch.allclose(filters.sum((1, 2, 3)), torch.zeros(len(filters)), atol=1e-6)
     assert torch.allclose(filters.abs().sum((1, 2, 3)), torch.ones(len(filters)))
     assert not list(GaborMagnitudes(1).parameters())
-
-
-def test_every_image_method_of_the_catalogue_has_its_function() -> None:
-    """Under the method's name, in the module that its form names."""
-    import importlib  # noqa: PLC0415 - for this test alone
-
-    for spec in METHODS:
-        if "image" in spec.tasks:
-            assert callable(getattr(importlib.import_module(spec.form("image").module), spec.name.replace("-", "_")))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from PIL import Image
 
 from engine.corpus import Record, read_records
 from engine.errors import EngineError
-from engine.pictures import png
 from engine.tasks.pixels import Pixels, pictures, read_pixels
 from tests.engine import painted
 
@@ -59,7 +59,7 @@ def test_colour_is_made_grey_and_size_is_made_the_models() -> None:
     """What a model takes is its folder's business."""
     colour = np.zeros((20, 30, 3), dtype=np.uint8)
     colour[..., 1] = 200
-    record = Record(record_id="r", unit="u", image=png(colour), label="top")
+    record = Record(record_id="r", unit="u", image=painted.png(colour), label="top")
 
     assert pictures([record], GREY, CLASSES).images.shape == (1, 1, painted.SIDE, painted.SIDE)
 
@@ -89,7 +89,7 @@ def faulty(**fields: str) -> list[Record]:
     [
         (faulty(image="not base64!", label="top"), "image of record 2 cannot be decoded"),
         (faulty(image=base64.b64encode(b"no picture").decode(), label="top"), "image of record 2 cannot be decoded"),
-        (faulty(image=png(painted.bar("top", 1)), label="sideways"), "label of record 2 is none of the 4"),
+        (faulty(image=painted.png(painted.bar("top", 1)), label="sideways"), "label of record 2 is none of the 4"),
         (faulty(text="words"), "record 2 is no picture"),
     ],
 )
@@ -137,12 +137,30 @@ def test_a_manifest_reaches_its_own_folder_only(tmp_path: Path, line: dict[str, 
         {"images": np.array([{"a": 1}, None]), "labels": np.zeros(2)},
     ],
 )
-def test_arrays_that_are_no_pictures_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:  # type: ignore[type-arg]
+def test_arrays_that_are_no_pictures_are_refused(tmp_path: Path, arrays: dict[str, Any]) -> None:
     """Wrong type, no labels, other lengths, and pickled objects, which are never loaded."""
     np.savez(tmp_path / "arrays.npz", **arrays)
 
     with pytest.raises(EngineError, match=r"arrays\.npz"):
         read_records(tmp_path / "arrays.npz")
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (6, 4, 3)])
+def test_our_png_is_what_the_library_reads(shape: tuple[int, ...]) -> None:
+    """Byte for byte, grey and coloured."""
+    image = np.random.default_rng(0).integers(0, 256, size=shape, dtype=np.uint8)
+    file = base64.b64decode(painted.png(image))
+
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(file))), image)
+
+
+@pytest.mark.parametrize("kind", ["<i8", ">i4", "|u1", "<U3", ">U2", "<i2"])
+def test_arrays_are_read_as_numpy_writes_them(tmp_path: Path, kind: str) -> None:
+    """Labels of any whole number or text."""
+    values = np.array([1, 0, 12]).astype(kind)
+    np.savez_compressed(tmp_path / "a.npz", images=np.zeros((3, 4, 4), np.uint8), labels=values, units=values)
+
+    assert [record.label for record in read_records(tmp_path / "a.npz")] == ["1", "0", "12"]
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

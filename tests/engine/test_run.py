@@ -94,6 +94,7 @@ def test_dp_training_reports_its_mechanism_and_neither_losses_nor_the_secret(dat
         "steps": 2,
         "clip": 1.0,
         "units": 4,
+        "unit": "data subject",
     }
     assert one.training is None
     assert one.learned is not None

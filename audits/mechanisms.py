@@ -1,0 +1,62 @@
+"""The mechanisms that a certificate can name: the bound each gives, and how each of its constants is held.
+
+    poisson_subsampled_gaussian    DP training (`accountant`); the bound is for a group of deleted units
+    noisy_clipped_steps            noisy clipped fine-tuning (`contraction`); the bound is the same for any group
+
+A constant is `enforced` (the code can't run otherwise), `proved` (computed from enforced ones), or `estimated` (seen on
+data, and then the guarantee is conditional). docs/guarantees.md says for each where.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from audits import accountant, contraction
+from audits.errors import expect
+
+POISSON, NOISY = "poisson_subsampled_gaussian", "noisy_clipped_steps"
+ENFORCED = "enforced"
+# In the order in which a report shows them.
+CONSTANTS: Mapping[str, tuple[str, ...]] = {
+    POISSON: ("sampleRate", "noiseMultiplier", "steps", "clip"),
+    NOISY: ("startRadius", "clip", "learningRate", "weightDecay", "noise", "steps"),
+}
+# Whether the bound also holds for whoever sees what is kept between runs. Neither the noise nor what it hid is kept.
+COVERS_STATE: Mapping[str, bool] = {POISSON: True, NOISY: True}
+
+
+def epsilon(record: Mapping[str, Any], *, delta: float, group: int) -> float:
+    """The epsilon at `delta` for `group` deleted units, rounded up; ValueError for a record without meaning."""
+    expect(record["mechanism"] in CONSTANTS, "The mechanism is none that this package accounts for.")
+    if record["mechanism"] == POISSON:
+        bound = accountant.epsilon(
+            sample_rate=record["sampleRate"],
+            noise_multiplier=record["noiseMultiplier"],
+            steps=record["steps"],
+            delta=delta,
+            group=group,
+        )
+        return bound.epsilon
+    expect(group >= 1, "A group has at least one unit.")
+    return min(contraction.epsilon(run, noise=record["noise"], delta=delta) for run in _runs(record))
+
+
+def noise_for(record: Mapping[str, Any], *, epsilon: float, delta: float) -> float:
+    """The noise a step under which noisy clipped steps keep `epsilon` at `delta`; the record's own noise is ignored."""
+    return min(contraction.noise_for(run, epsilon=epsilon, delta=delta) for run in _runs(record))
+
+
+def constants(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every constant of a record with how it is held, in the order of a report."""
+    names = CONSTANTS[record["mechanism"]]
+    return [{"name": name, "value": float(record[name]), "held": ENFORCED} for name in names]
+
+
+def _runs(record: Mapping[str, Any]) -> list[contraction.Run]:
+    """The noisy run, and the same seen as a projected one, whose bound may be smaller."""
+    step = {"clip": record["clip"], "learning_rate": record["learningRate"], "weight_decay": record["weightDecay"]}
+    runs: list[contraction.Run] = [
+        contraction.Clipped(start_radius=record["startRadius"], steps=record["steps"], **step)
+    ]
+    if record["projected"] and record["steps"] <= contraction.LONGEST_PROJECTED:
+        runs.append(contraction.noise_then_project(radius=record["startRadius"], steps=record["steps"], **step))
+    return runs
