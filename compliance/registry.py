@@ -1,25 +1,27 @@
 """Data sets and models by name: reading a user's file, refusing what was forgotten, lineage.
 
-A user's data set is JSONL: each line has `text`, or `question` and `answer`; an optional `record_id`
-(line numbers serve where there is none); and a subject field of the user's choosing. What is stored
-carries only the keyed tag of the subject as `unit`; the subject field itself is not kept.
+A user's data set is JSONL: each line has `text`, or `question` and `answer`, or a picture; an optional `record_id`
+(line numbers serve where there is none); and a subject field of the user's choosing. Pictures also come as a
+folder or an .npz file (`compliance.pictures`). What is stored is JSONL with the picture inside, and carries only the
+keyed tag of the subject as `unit`; the subject field itself is not kept. A data set holds texts or pictures.
 """
 
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from compliance import pictures
 from compliance.errors import InvalidInputError
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.vault import Vault
 from compliance.ledger.views import RecordView
 from compliance.store import Store
-from engine.corpus import Record, digest
+from engine.corpus import FORMS, Record, digest
 
 SHOWN_LINES = 5
 RECORD_ID_MAX = 200
@@ -28,11 +30,15 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """One line of a user's file: the record, and whose it is in clear (never stored, never shown)."""
+    """One line of a user's file: the record, and whose it is in clear (never stored, never shown).
+
+    `place` is how the user finds it where there are no lines: a file of a folder, a position among arrays.
+    """
 
     number: int
     record: Record
     subject: str | None
+    place: str = ""
 
 
 def check_name(name: str) -> None:
@@ -55,13 +61,40 @@ def subject_tag(vault: Vault, identifier: str) -> str:
 
 
 def content_tag(vault: Vault, record: Record) -> str:
-    """The keyed hash of what a record says, whatever its id: it recognises a forgotten record."""
+    """The keyed hash of what a record says, whatever its id: it recognises a forgotten record.
+
+    Of a picture it is what the file holds, whatever its label: a forgotten picture that was sorted anew is the same.
+    """
+    if record.image is not None:
+        return vault.tag("picture", pictures.digest_of(record.image))
     parts = (record.text, record.question, record.answer)
     return vault.tag("record", normalise("\n".join(part for part in parts if part is not None)))
 
 
 def read_lines(path: Path, *, subject_field: str) -> tuple[Line, ...]:
-    """Parse a user's JSONL; InvalidInputError names the line and the fault, never its content."""
+    """Parse a user's JSONL, folder or .npz file; InvalidInputError names the place and the fault, never its content."""
+    given = _pictures(path, subject_field) if pictures.holds_pictures(path) else _lines(path, subject_field)
+    lines = tuple(given)
+    if not lines:
+        message = f"{path.name} holds no record"
+        raise InvalidInputError(message, code="empty-data-set")
+    _refuse_duplicates(lines)
+    _refuse_mixture(lines)
+    return lines
+
+
+def _pictures(path: Path, subject_field: str) -> Iterator[Line]:
+    records = pictures.read_pictures(path, subject_field=subject_field)
+    for number, record in enumerate(records, start=1):
+        place = pictures.place_of(path, number, record)
+        subject = record.unit if subject_field else None
+        if subject is not None and (not subject.strip() or not _storable(subject)):
+            raise InvalidInputError(f"{place} has no '{subject_field}'; every picture needs one", code="missing-field")
+        fields = {"image": record.image, "label": record.label}
+        yield Line(number=number, record=_record(place, record.record_id, fields), subject=subject, place=place)
+
+
+def _lines(path: Path, subject_field: str) -> Iterator[Line]:
     try:
         raw = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -72,12 +105,7 @@ def read_lines(path: Path, *, subject_field: str) -> tuple[Line, ...]:
         message = f"{path.name} cannot be read; check the path"
         raise InvalidInputError(message, code="unreadable") from None
     texts = ((number, text) for number, text in enumerate(raw.split("\n"), start=1) if text.strip())
-    lines = tuple(_line(number, text, subject_field) for number, text in texts)
-    if not lines:
-        message = f"{path.name} holds no record"
-        raise InvalidInputError(message, code="empty-data-set")
-    _refuse_duplicates(lines)
-    return lines
+    return (_line(number, text, subject_field, path.parent) for number, text in texts)
 
 
 def add_dataset(
@@ -95,7 +123,7 @@ def add_dataset(
     views = [_view(vault, line) for line in lines]
     _refuse_forgotten(ledger, lines, views)
     records = [
-        _stored(line.record, view.subject_tag or f"record:{line.record.record_id}")
+        replace(line.record, unit=view.subject_tag or f"record:{line.record.record_id}")
         for line, view in zip(lines, views, strict=True)
     ]
     check_name(name)
@@ -111,27 +139,16 @@ def _view(vault: Vault, line: Line) -> RecordView:
     return RecordView(record_id=line.record.record_id, content_tag=content_tag(vault, line.record), subject_tag=tag)
 
 
-def _stored(record: Record, unit: str) -> Record:
-    return Record(
-        record_id=record.record_id,
-        unit=unit,
-        text=record.text,
-        question=record.question,
-        answer=record.answer,
-    )
-
-
 def _refuse_forgotten(ledger: Ledger, lines: Sequence[Line], views: Sequence[RecordView]) -> None:
     tags = [tag for view in views for tag in (view.content_tag, view.subject_tag) if tag is not None]
     found = ledger.suppressed(tags)
     back = [
-        line.number
-        for line, view in zip(lines, views, strict=True)
-        if view.content_tag in found or view.subject_tag in found
+        line for line, view in zip(lines, views, strict=True) if view.content_tag in found or view.subject_tag in found
     ]
     if back:
-        shown = ", ".join(map(str, back[:SHOWN_LINES])) + (", …" if len(back) > SHOWN_LINES else "")
-        message = f"{len(back)} records were erased on request and may not come back (lines {shown}); remove them"
+        shown = ", ".join(line.place or str(line.number) for line in back[:SHOWN_LINES])
+        shown = ("" if back[0].place else "lines ") + shown + (", …" if len(back) > SHOWN_LINES else "")
+        message = f"{len(back)} records were erased on request and may not come back ({shown}); remove them"
         raise InvalidInputError(message, code="suppressed-record")
 
 
@@ -144,7 +161,19 @@ def _refuse_duplicates(lines: Sequence[Line]) -> None:
             raise InvalidInputError(message, code="duplicate-record-id")
 
 
-def _line(number: int, text: str, subject_field: str) -> Line:
+def _refuse_mixture(lines: Sequence[Line]) -> None:
+    first = lines[0].record.image is None
+    other = next((line for line in lines if (line.record.image is None) != first), None)
+    if other is not None:
+        kinds = ("text", "picture") if first else ("picture", "text")
+        message = (
+            f"line {lines[0].number} is a {kinds[0]} and line {other.number} a {kinds[1]}; "
+            "make two data sets of them, each for models of its kind"
+        )
+        raise InvalidInputError(message, code="mixed-data-set")
+
+
+def _line(number: int, text: str, subject_field: str, root: Path) -> Line:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -158,22 +187,26 @@ def _line(number: int, text: str, subject_field: str) -> Line:
         message = f"line {number} has no '{subject_field}'; every record needs the subject field as text"
         raise InvalidInputError(message, code="missing-field")
     record_id = value.get("record_id", f"line-{number}")
-    fields = {"text": value.get("text"), "question": value.get("question"), "answer": value.get("answer")}
-    return Line(number=number, record=_record(number, record_id, fields), subject=subject)
+    fields = pictures.fields_of(value, f"line {number}", root) or {
+        name: value[name] for name in ("text", "question", "answer") if value.get(name) is not None
+    }
+    return Line(number=number, record=_record(f"line {number}", record_id, fields), subject=subject)
 
 
-def _record(number: int, record_id: object, fields: dict[str, Any]) -> Record:
-    passage = isinstance(fields["text"], str) and fields["question"] is None and fields["answer"] is None
-    pair = fields["text"] is None and isinstance(fields["question"], str) and isinstance(fields["answer"], str)
-    texts = [part for part in (record_id, *fields.values()) if isinstance(part, str)]
+def _record(place: str, record_id: object, fields: dict[str, Any]) -> Record:
+    said = all(isinstance(part, str) for part in fields.values()) and frozenset(fields) in FORMS
+    texts = [part for name, part in (("", record_id), *fields.items()) if isinstance(part, str) and name != "image"]
     if any(not _storable(part) for part in texts):
-        message = f"line {number} has a character that cannot be stored (NUL or half a surrogate pair); remove it"
+        message = f"{place} has a character that cannot be stored (NUL or half a surrogate pair); remove it"
         raise InvalidInputError(message, code="bad-character")
     if isinstance(record_id, str) and len(record_id) > RECORD_ID_MAX:
-        message = f"the record_id on line {number} has more than {RECORD_ID_MAX} characters; shorten it"
+        message = f"the record_id on {place} has more than {RECORD_ID_MAX} characters; shorten it"
         raise InvalidInputError(message, code="long-record-id")
-    if not isinstance(record_id, str) or not record_id or not (passage or pair):
-        message = f"line {number} needs 'text', or 'question' and 'answer', as text (and a text 'record_id' if any)"
+    if not isinstance(record_id, str) or not record_id or not said:
+        message = (
+            f"{place} needs 'text', or 'question' and 'answer', or 'file' and 'label', as text "
+            "(and a text 'record_id' if any)"
+        )
         raise InvalidInputError(message, code="missing-field")
     return Record(record_id=record_id, unit="unknown", **fields)
 

@@ -9,6 +9,7 @@ A folder or file appears under its final name only when it is complete (rename),
 `.partial` to sweep and never half a model.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -20,6 +21,7 @@ from typing import Any
 from audits import model
 from compliance.errors import InvalidInputError, UnavailableError
 from compliance.ledger.vault import Vault
+from engine.contract import task_of
 from engine.corpus import Record, digest, read_records, write_records
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
@@ -74,6 +76,12 @@ class Store:
     def records(self, dataset_id: str) -> tuple[Record, ...]:
         """The records still in a data set."""
         return read_records(self.dataset_path(dataset_id))
+
+    def task(self, dataset_id: str) -> str | None:
+        """The family of models that a data set is for, by its first record; None when nothing is left in it."""
+        with self.dataset_path(dataset_id).open(encoding="utf-8") as file:
+            first = file.readline()
+        return None if not first.strip() else "image" if "image" in json.loads(first) else "language"
 
     def write_dataset(self, dataset_id: str, records: Sequence[Record]) -> str:
         """Replace a data set's file atomically; the new manifest digest."""
@@ -141,3 +149,15 @@ def check_model(folder: Path) -> None:
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         message = "a model folder needs config.json and *.safetensors; save it with save_pretrained()"
         raise InvalidInputError(message, code="not-a-model")
+
+
+def task_in(folder: Path) -> str:
+    """The family of the model in a folder (`engine.contract.TASKS`); InvalidInputError when it does not say."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        message = "the config.json of the model folder cannot be read; save it with save_pretrained()"
+        raise InvalidInputError(message, code="not-a-model")
+    return task_of(config)

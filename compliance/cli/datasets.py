@@ -1,20 +1,23 @@
 """`expunge dataset`: what models were trained on."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from compliance.cli.desk import open_desk
-from compliance.cli.options import CURRENT, InFile, Json, Workdir, example, group
+from compliance.cli.options import CURRENT, Json, Workdir, example, group
 from compliance.cli.output import answer, listing, sheet
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.views import DataSetView
 from compliance.registry import add_dataset, read_lines
+from compliance.store import Store
 
 app = group()
 _LABELS = {
     "name": "Name",
     "id": "Id",
+    "task": "Task",
     "records": "Records",
     "forgotten": "Forgotten",
     "subject_field": "Subject field",
@@ -23,14 +26,21 @@ _LABELS = {
     "added_at": "Added",
 }
 _SHEET = sheet(_LABELS)
-_COLUMNS = {key: _LABELS[key] for key in ("name", "records", "forgotten", "subject_field", "models")}
+_COLUMNS = {key: _LABELS[key] for key in ("name", "task", "records", "forgotten", "subject_field", "models")}
 
 
-@app.command("add", epilog=example("expunge dataset add customers customers.jsonl --subject-field email"))
+@app.command(
+    "add",
+    epilog=example(
+        "expunge dataset add customers customers.jsonl --subject-field email",
+        "expunge dataset add digits digits.npz --subject-field units",
+        "expunge dataset add animals ./animals",
+    ),
+)
 def add(
     *,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the data set is called from now on.")],
-    file: InFile,
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, help="JSON lines, .npz, or a folder.")],
     subject_field: Annotated[
         str, typer.Option("--subject-field", metavar="F", help="The field that says whose record it is.")
     ] = "",
@@ -38,6 +48,10 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Register a data set from JSON lines with 'text', or 'question' and 'answer', and a 'record_id'.
+
+    Pictures: JSON lines with 'file' (below the folder of FILE) or 'image' (base64), and 'label'; a folder with
+    one subfolder a class; or an .npz file with images, labels, and units when somebody is known. They are
+    copied into the data set.
 
     The subject field is kept as a keyed hash only. Records that were erased on request are refused.
     """
@@ -54,7 +68,7 @@ def add(
                 subject_field=subject_field,
                 now=desk.clock(),
             )
-            value = _value(ledger, ledger.dataset_named(name))
+            value = _value(desk.store, ledger, ledger.dataset_named(name))
     answer(value, as_json=as_json, people=_SHEET)
 
 
@@ -62,7 +76,7 @@ def add(
 def list_(*, workdir: Workdir = CURRENT, as_json: Json = False) -> None:
     """List the data sets, with how many of their records are left and how many were forgotten."""
     with open_desk(workdir) as desk, desk.read() as ledger:
-        value = [_value(ledger, view) for view in ledger.datasets()]
+        value = [_value(desk.store, ledger, view) for view in ledger.datasets()]
     empty = "There is no data set yet; add one with 'expunge dataset add NAME FILE'."
     answer(value, as_json=as_json, people=listing(_COLUMNS, empty=empty))
 
@@ -76,14 +90,15 @@ def show(
 ) -> None:
     """Show one data set and the models trained on it; never a record."""
     with open_desk(workdir) as desk, desk.read() as ledger:
-        value = _value(ledger, ledger.dataset_named(name))
+        value = _value(desk.store, ledger, ledger.dataset_named(name))
     answer(value, as_json=as_json, people=_SHEET)
 
 
-def _value(ledger: Ledger, view: DataSetView) -> dict[str, Any]:
+def _value(store: Store, ledger: Ledger, view: DataSetView) -> dict[str, Any]:
     return {
         "name": view.name,
         "id": view.id,
+        "task": store.task(view.id),
         "records": view.records,
         "forgotten": view.forgotten,
         "subject_field": view.subject_field or None,

@@ -20,11 +20,13 @@ from compliance.ledger.views import DataSetView, ModelView, VersionView
 from compliance.policy import Policy
 from compliance.store import check_model
 from compliance.wiring import Services
+from engine.contract import TASKS
 
 app = group()
 _LABELS = {
     "name": "Name",
     "id": "Id",
+    "task": "Task",
     "dataset": "Data set",
     "holdout": "Holdout",
     "version": "In use",
@@ -72,9 +74,10 @@ def add(
 
     The start must not have seen the data set: references and retrained versions begin with it.
     """
-    chosen = _policy(policy)
+    given = _given(policy)
     with open_desk(workdir) as desk:
         data, held = _data(desk, dataset, holdout)
+        chosen = given or _default(desk, data)
         register_model(desk, name=name, folder=folder, start=start, dataset=data, holdout=held, policy=chosen)
         value = _named(desk, name)
     answer(value, as_json=as_json, people=_SHEET)
@@ -85,6 +88,7 @@ def add(
     epilog=example(
         "expunge model train assistant --dataset customers --public public.jsonl --holdout others",
         "expunge model train assistant --dataset customers --start ./base --policy policy.toml",
+        "expunge model train reader --dataset digits --holdout strangers --set architecture=gabor",
     ),
 )
 def train(
@@ -93,7 +97,7 @@ def train(
     dataset: DataSet,
     public: Annotated[
         Path | None,
-        typer.Option("--public", metavar="FILE", exists=True, dir_okay=False, help="Public text to begin with."),
+        typer.Option("--public", metavar="FILE", exists=True, help="Public text or pictures to begin with."),
     ] = None,
     start: Annotated[
         Path | None,
@@ -109,12 +113,14 @@ def train(
     """Train a model on a registered data set and publish it as version 1.
 
     With a [base] in the policy, a DP base is trained first. --set changes the public model's size, for
-    example --set layers=4.
+    example --set layers=4. A classifier of pictures may begin with nothing: it takes its classes from the data
+    set's labels, which everybody may then know, and its shape from --set architecture=gabor, --set size=32.
     """
-    chosen = _policy(policy)
+    given = _given(policy)
     options = settings(initialise)
     with open_desk(workdir) as desk:
         data, held = _data(desk, dataset, holdout)
+        chosen = given or _default(desk, data)
         order = Order(
             name=name,
             dataset=data,
@@ -182,8 +188,13 @@ def schedule(
     answer(value, as_json=as_json, people=_SHEET)
 
 
-def _policy(file: Path | None) -> Policy:
-    return default_policy() if file is None else policies.parse(read_text(file))
+def _given(file: Path | None) -> Policy | None:
+    return None if file is None else policies.parse(read_text(file))
+
+
+def _default(desk: Services, dataset: DataSetView) -> Policy:
+    """The policy for the models that a data set is for."""
+    return default_policy(desk.store.task(dataset.id) or TASKS[0])
 
 
 def _data(desk: Services, dataset: str, holdout: str | None) -> tuple[DataSetView, DataSetView | None]:
@@ -199,6 +210,7 @@ def _named(desk: Services, name: str) -> dict[str, Any]:
 def _value(ledger: Ledger, model: ModelView) -> dict[str, Any]:
     current = next((view for view in ledger.versions(model.id) if view.state == "current"), None)
     base = ledger.base(model.id)
+    chosen = policies.parse(model.policy)
     return {
         "name": model.name,
         "id": model.id,
@@ -209,7 +221,8 @@ def _value(ledger: Ledger, model: ModelView) -> dict[str, Any]:
         "digest": None if current is None else current.digest,
         "path": None if current is None else current.path,
         "base": None if base is None else base.state,
-        "policy": policies.parse(model.policy).name,
+        "task": chosen.task,
+        "policy": chosen.name,
         "every_seconds": model.every_seconds,
     }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance.execution.process import EngineProcess, Progress
-from compliance.store import Store
+from compliance.store import Store, task_in
 from engine.contract import Job, Kind
 from engine.corpus import Record, digest, write_records
 
@@ -78,6 +78,7 @@ def train_reference(
         job = Job(
             version=1,
             kind=Kind.TRAIN,
+            task=task_in(store.model_path(recipe.start_digest)),
             seed=recipe.seed,
             threads=threads,
             out=str(target),

@@ -90,6 +90,7 @@ class Rung:
         shared: dict[str, Any] = {
             "version": 1,
             "kind": Kind.UNLEARN,
+            "task": self.policy.task,
             "method": self.name,
             "seed": self.seed,
             "threads": self.threads,
@@ -126,6 +127,7 @@ def train_base(
     job = Job(
         version=1,
         kind=Kind.DP_BASE,
+        task=policy.task,
         seed=seed,
         threads=threads,
         out=str(out),

@@ -4,7 +4,9 @@
     start + data set -> DP base, when the policy has a [base]
     base or start + data set -> version 1
 
-Without a public data set the start is a model folder the user brings.
+Without a public data set the start is a model folder the user brings. A classifier of pictures may also start from
+nothing: its network has random weights, and a class for each label of the data set. Their names stand in the model's
+configuration, so they count as known to everybody.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,17 +18,20 @@ from typing import Any
 from compliance import policy as policies
 from compliance.desk import Desk
 from compliance.errors import InvalidInputError
-from compliance.execution.process import EngineProcess, Progress
+from compliance.execution.process import EngineFailedError, EngineProcess, Progress
 from compliance.execution.references import recipe_for, seed_of, train_reference
 from compliance.execution.rungs import NewBase, train_base
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.views import DataSetView, ModelView, VersionView
 from compliance.policy import Policy
 from compliance.registry import check_name
-from engine.contract import Evidence, Job, Kind
+from compliance.store import check_model, task_in
+from engine.contract import TASKS, Evidence, Job, Kind
 from engine.corpus import Record
 
 Say = Callable[[str, dict[str, Any]], None]
+LANGUAGE, IMAGE = TASKS
+DEFAULTS = {LANGUAGE: "records.toml", IMAGE: "images.toml"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,15 +56,17 @@ def train_model(
     `beside` is called with the digest of the public start as soon as that is there, for work that goes on beside
     the rest; half of the threads are then left to it.
     """
-    if (order.public is None) == (order.start is None):
+    nothing = order.public is None and order.start is None and order.policy.task == LANGUAGE
+    if nothing or (order.public is not None and order.start is not None):
         message = "give either a public data set to start from, or a model folder (--public FILE or --start DIR)"
         raise InvalidInputError(message, code="no-start")
-    _check(desk, order.name, order.policy, order.holdout)
+    _check(desk, order.name, order.policy, order.dataset, order.holdout)
     folder = desk.store.run_folder(f"train-{desk.ids()}")
     folder.mkdir(parents=True)
     with EngineProcess(log=_log(desk), threads=desk.settings.engine_threads) as process:
         trainer = _Trainer(desk, order, process, folder, say)
         start = trainer.start()
+        trainer.look(start)
         if beside is not None:
             trainer.threads = max(1, trainer.threads // 2)
             beside(start)
@@ -81,9 +88,9 @@ def register_model(
     policy: Policy,
 ) -> tuple[ModelView, VersionView]:
     """Register a model the user trained, and the public start it came from, which references need."""
-    _check(desk, name, policy, holdout)
-    digest, files = desk.store.import_model(folder)
-    start_digest, _ = desk.store.import_model(start)
+    _check(desk, name, policy, dataset, holdout)
+    digest, files = _imported(desk, folder, policy)
+    start_digest, _ = _imported(desk, start, policy)
     model_id, now = desk.ids(), desk.clock()
     with desk.transaction() as ledger:
         ledger.add_model(
@@ -100,14 +107,31 @@ def register_model(
         return ledger.model(model_id), version
 
 
-def _check(desk: Desk, name: str, policy: Policy, holdout: DataSetView | None) -> None:
+def _imported(desk: Desk, folder: Path, policy: Policy) -> tuple[str, dict[str, dict[str, Any]]]:
+    """A user's model in the store, if it is of the family that the policy is for."""
+    check_model(folder)
+    found = task_in(folder)
+    if found != policy.task:
+        message = f"{folder.name} is a model of the task {found}, and the policy is for {policy.task}; use another one"
+        raise InvalidInputError(message, code="wrong-task")
+    return desk.store.import_model(folder)
+
+
+def _check(desk: Desk, name: str, policy: Policy, dataset: DataSetView, holdout: DataSetView | None) -> None:
     """Refuse now what would fail after hours of training."""
     check_name(name)
+    for one in (dataset, holdout):
+        found = policy.task if one is None else desk.store.task(one.id)
+        if one is not None and found != policy.task:
+            held = "has no record left" if found is None else f"is for models of the task {found}"
+            message = f"the data set '{one.name}' {held}, and the policy is for {policy.task}; use another one"
+            raise InvalidInputError(message, code="wrong-task")
     with desk.read() as ledger:
         ledger.refuse_taken(name)
-    membership = any(gate.metric == "privleak_auc" for gate in policy.gates)
-    if holdout is None and (policy.base or membership):
-        what = "a DP base must show that it learned on" if policy.base else "the gate on privleak_auc compares with"
+    compared = policy.task == IMAGE or any(gate.metric == "privleak_auc" for gate in policy.gates)
+    if holdout is None and (policy.base or compared):
+        gate = "its measurements compare" if policy.task == IMAGE else "the gate on privleak_auc compares"
+        what = "a DP base must show that it learned on" if policy.base else f"{gate} with"
         message = f"{what} people no model has seen; give a holdout data set (--holdout NAME)"
         raise InvalidInputError(message, code="no-holdout")
 
@@ -167,18 +191,53 @@ class _Trainer:
     def start(self) -> str:
         """The digest of the public starting model, now in the store."""
         if self._order.start is not None:
-            return self._desk.store.import_model(self._order.start)[0]
+            return _imported(self._desk, self._order.start, self._order.policy)[0]
+        public = self._order.public
         job = Job(
             version=1,
             kind=Kind.INITIALISE,
+            task=self._order.policy.task,
             seed=self._order.seed,
             threads=self.threads,
             out=str(self._folder / "start"),
-            train=str(self._order.public),
-            options=self._order.initialise,
+            train=None if public is None else str(public),
+            options={**self._classes(), **self._order.initialise},
         )
         self._run("public model", job)
         return self._desk.store.adopt(self._folder / "start")[0]
+
+    def _classes(self) -> dict[str, Any]:
+        """The classes of a network that is made for the data set; a language model has none."""
+        if self._order.policy.task == LANGUAGE:
+            return {}
+        records = self._desk.store.records(self._order.dataset.id)
+        return {"labels": sorted({record.label for record in records if record.label is not None})}
+
+    def look(self, start_digest: str) -> None:
+        """Ask the start about every picture, so that one that is broken or of no class is found before training."""
+        if self._order.policy.task != IMAGE:
+            return
+        for one in (self._order.dataset, self._order.holdout):
+            if one is None:
+                continue
+            path = str(self._desk.store.dataset_path(one.id))
+            job = Job(
+                version=1,
+                kind=Kind.EVALUATE,
+                task=IMAGE,
+                seed=0,
+                threads=self.threads,
+                models={"after": str(self._desk.store.model_path(start_digest))},
+                forget=path,  # all of a forget set is asked about; of the others one picture is enough here
+                retain=path,
+                holdout=path,
+                options={"suite": policies.SUITES[IMAGE], "pictures": 1, "resamples": 100},
+            )
+            try:
+                self._run("pictures", job)
+            except EngineFailedError as error:
+                message = f"in the data set '{one.name}' {error}"
+                raise EngineFailedError(message, code=error.code) from None
 
     def base(self, start_digest: str) -> NewBase | None:
         """The DP base under the policy's settings, or None when it has none."""
@@ -236,6 +295,7 @@ class _Trainer:
         job = Job(
             version=1,
             kind=Kind.TRAIN,
+            task=self._order.policy.task,
             seed=seed_of("deploy", start_digest),
             threads=self.threads,
             out=str(self._folder / "model"),
@@ -255,6 +315,6 @@ class _Trainer:
         return lambda event: self._say(name, dict(event))
 
 
-def default_policy() -> Policy:
+def default_policy(task: str = LANGUAGE) -> Policy:
     """The policy of models that were given none."""
-    return policies.parse((Path(__file__).parent / "records.toml").read_text())
+    return policies.parse((Path(__file__).parent / DEFAULTS[task]).read_text())

@@ -24,6 +24,7 @@ from compliance.web.forms import Form, read_form
 from compliance.web.rendering import Renderer, see_other
 from compliance.web.reports import has_report, report_page
 from compliance.wiring import Services
+from engine.corpus import Record
 
 _LOG = logging.getLogger(__name__)
 _ACTOR = "operator"
@@ -251,7 +252,7 @@ class DeskPages:
     def _add_texts(self, matches: list[dict[str, str]]) -> None:
         """Show what was found, so that a person of the same name can be told apart."""
         for dataset_id in {match["dataset_id"] for match in matches}:
-            texts = {r.record_id: r.text or f"{r.question}\n{r.answer}" for r in self.desk.store.records(dataset_id)}
+            texts = {record.record_id: _said(record) for record in self.desk.store.records(dataset_id)}
             for match in matches:
                 if match["dataset_id"] == dataset_id:
                     match["text"] = texts.get(match["record_id"], "")[:_EXCERPT]
@@ -349,6 +350,13 @@ def _grouped(ledger: Ledger, matches: tuple[MatchView, ...]) -> list[dict[str, s
         }
         for (dataset, record), why in reasons.items()
     ]
+
+
+def _said(record: Record) -> str:
+    """What a record says; of a picture, its label."""
+    if record.image is not None:
+        return f"a picture labelled {record.label}"
+    return record.text or f"{record.question}\n{record.answer}"
 
 
 def _acts(view: RequestView, progress: Progress) -> set[str]:
