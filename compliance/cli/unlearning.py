@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ import typer
 from rich.console import RenderableType
 
 from audits import model as folders
-from compliance.cli import restor
+from compliance.cli import certified, restor
 from compliance.cli.engines import naming_log
 from compliance.cli.failures import FailedError
 from compliance.cli.inputs import settings
@@ -20,25 +20,27 @@ from compliance.cli.output import answer, sheet, table
 from compliance.cli.progress import progress
 from compliance.errors import InvalidInputError
 from compliance.execution.process import EngineProcess
-from compliance.store import check_model
+from compliance.store import check_model, task_in
 from engine import catalogue
 from engine.catalogue import check_options
 from engine.contract import Estimate, Evidence, Job, Kind
 
 app = group()
-RECORDS = {"membership": ("forget", "holdout"), "attacks": ("forget", "retain", "holdout")}  # files of records
+THREE = ("forget", "retain", "holdout")
+RECORDS = {"membership": ("forget", "holdout"), "attacks": THREE, "image": THREE}  # sets of records
+FORMS = (".jsonl", ".npz", "")  # of a set of pictures; the last is a folder of classes
 SUITES = ("muse", "restor", "tofu", *RECORDS)
 
 Model = Annotated[Path | None, typer.Option(metavar="DIR", exists=True, file_okay=False, help="The trained model.")]
 Base = Annotated[
     Path | None, typer.Option(metavar="DIR", exists=True, file_okay=False, help="The model to begin anew with.")
 ]
-Forget = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The records to be forgotten.")
+Forget = Annotated[Path | None, typer.Option(metavar="FILE", exists=True, help="The records to be forgotten.")]
+Retain = Annotated[Path | None, typer.Option(metavar="FILE", exists=True, help="The records that stay.")]
+Epsilon = Annotated[
+    float | None, typer.Option(min=0, metavar="E", help="For noisy-ft: the bound to be kept; the noise follows.")
 ]
-Retain = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The records that stay.")
-]
+Delta = Annotated[float, typer.Option(min=0, max=1, metavar="D", help="The delta that goes with --epsilon.")]
 Holdout = Annotated[
     Path | None,
     typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Records of people no model saw, for --tune."),
@@ -62,6 +64,7 @@ Alternatives = Annotated[
     epilog=example(
         "expunge unlearn npo --model m --forget f.jsonl --retain r.jsonl --out new --set steps=40",
         "expunge unlearn retrain --base start --forget f.jsonl --retain r.jsonl --out new",
+        "expunge unlearn noisy-ft --model m --retain r.jsonl --epsilon 4 --out new",
     ),
 )
 def unlearn(  # noqa: PLR0913 - a parameter is an option of the command
@@ -81,14 +84,17 @@ def unlearn(  # noqa: PLR0913 - a parameter is an option of the command
     ] = 0,
     processes: Annotated[int, typer.Option(min=1, metavar="N", help="Share every step among N processes.")] = 1,
     cache: Cache = None,
+    epsilon: Epsilon = None,
+    delta: Delta = 1e-5,
     seed: Seed = 0,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
     """Unlearn a forget set from a model folder; no desk is needed.
 
-    Writes a new folder. Records are JSON lines with record_id, unit, and text or question and answer. What a method
-    needs stands in 'expunge method list', and its settings in 'expunge method show'. Nothing is signed here.
+    Writes a new folder. Records are JSON lines with record_id, unit, and text, or question and answer, or image or
+    file and label; pictures may also be a folder of classes or an .npz file. What a method needs stands in 'expunge
+    method list', and its settings in 'expunge method show'. Nothing is signed here.
     """
     options = settings(pairs)
     spec = catalogue.method(method)
@@ -103,15 +109,16 @@ def unlearn(  # noqa: PLR0913 - a parameter is an option of the command
     missing = [f"--{need}" for need in spec.needs if given[need] is None]
     if missing:
         raise InvalidInputError(f"the method '{method}' needs {' and '.join(missing)}", code="missing-input")
-    check_options(Kind.UNLEARN, method, options)
-    for folder in (model, base):
-        if folder is not None:
-            check_model(folder)
+    task = _task([folder for folder in (model, base) if folder is not None])
+    options = certified.with_noise(method, options, task=task, epsilon=epsilon, delta=delta)
+    check_options(Kind.UNLEARN, method, options, task)
     files = {name: str(path) for name, path in {**given, "holdout": holdout, "cache": cache}.items() if path}
     told: dict[str, Any] = {**files, "out": str(out), "processes": processes, "tune": tune, "options": options}
+    told["task"] = task
     job = Job(version=1, kind=Kind.UNLEARN, method=method, seed=seed, threads=threads, **told)
     evidence = _run(job, name=method)
-    value = {"out": str(out), "model_digest": folders.digest_folder(out), "evidence": evidence.to_mapping()}
+    made = {"out": str(out), "model_digest": folders.digest_folder(out), "evidence": evidence.to_mapping()}
+    value: dict[str, Any] = made | certified.bound(evidence, delta=delta)
     answer(value, as_json=as_json, people=_unlearned)
 
 
@@ -156,7 +163,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
 
     Prints values with 95 % intervals; what could not be measured is left out, never guessed. muse, restor and
     tofu read a folder in the benchmark's published layout, membership one with forget.jsonl and holdout.jsonl,
-    attacks one with retain.jsonl too. Attacks need --reference: what they find there was never unlearned.
+    attacks and image one with retain.jsonl too (pictures also as .npz files or folders of classes). Attacks need
+    --reference: what they find there was never unlearned.
 
     --judge URL sends RESTOR's questions and the models' answers to URL/chat/completions. They are about public
     facts; nothing of any other suite is ever sent. Its verdicts stand beside the judge-free scores.
@@ -168,8 +176,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     check_options(Kind.EVALUATE, None, options)
     given = {"after": model, "reference": reference, "before": corrupted}
     models = {role: folder for role, folder in given.items() if folder is not None}
-    for folder in models.values():
-        check_model(folder)
+    task = _task(list(models.values()))
     files = _files(suite, data)
     job = Job(
         version=1,
@@ -177,7 +184,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         seed=seed,
         threads=threads,
         models={role: str(folder) for role, folder in models.items()},
-        data=str(data) if suite != "membership" else None,
+        task=task,
+        data=str(data) if suite not in ("membership", "image") else None,
         forget=files.get("forget"),
         retain=files.get("retain"),
         holdout=files.get("holdout"),
@@ -204,13 +212,26 @@ def _path(path: Path | None) -> str | None:
 
 
 def _files(suite: str, folder: Path) -> dict[str, str]:
-    """The files of records of a suite that has some; the others read their folder themselves."""
-    names = RECORDS.get(suite, ())
+    """The sets of records of a suite that has some; the others read their folder themselves."""
+    names, found = RECORDS.get(suite, ()), {}
+    forms = FORMS if suite == "image" else FORMS[:1]
     for name in names:
-        if not (folder / f"{name}.jsonl").is_file():
+        path = next((folder / f"{name}{form}" for form in forms if (folder / f"{name}{form}").exists()), None)
+        if path is None:
             needed = " and ".join(f"{one}.jsonl" for one in names)
             raise InvalidInputError(f"--data lacks {name}.jsonl; {suite} needs {needed}", code="missing-input")
-    return {name: str(folder / f"{name}.jsonl") for name in names}
+        found[name] = str(path)
+    return found
+
+
+def _task(models: Sequence[Path]) -> str:
+    """The one family of all models, each of them checked."""
+    for folder in models:
+        check_model(folder)
+    tasks = {task_in(folder) for folder in models}
+    if len(tasks) > 1:
+        raise InvalidInputError("the models are of different kinds; give models of one kind", code="mixed-models")
+    return tasks.pop() if tasks else "language"
 
 
 def _run(job: Job, *, name: str) -> Evidence:
@@ -251,7 +272,8 @@ def _numbers(evidence: Evidence, role: str) -> dict[str, dict[str, Any]]:
 def _unlearned(value: Mapping[str, Any]) -> Iterable[RenderableType]:
     shown = {**value, **value["evidence"]}
     labels = {"out": "Model", "model_digest": "Digest", "method": "Method", "guarantee": "May claim"}
-    yield from sheet(labels | {"steps": "Steps", "seconds": "Seconds"})(shown)
+    bound = {"epsilon": "Epsilon", "delta": "Delta"} if "epsilon" in value else {}
+    yield from sheet(labels | bound | {"steps": "Steps", "seconds": "Seconds"})(shown)
 
 
 def _measured(value: Mapping[str, Any]) -> Iterable[RenderableType]:

@@ -1,0 +1,75 @@
+"""Certified and image jobs on the command line: noise from a bound, the bound of what ran, pictures in three forms."""
+
+from pathlib import Path
+
+import pytest
+
+from compliance.execution.process import EngineProcess
+from engine.contract import Job, Kind
+from engine.corpus import write_records
+from tests.compliance.terminal import refusal, run
+from tests.engine import painted
+
+STEPS = ("--set", "noisy_steps=3", "--set", "epochs=2", "--set", "start_radius=0.1", "--set", "batch=8")
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small classifier from nothing, and pictures as JSON lines."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "data").mkdir()
+    sets = {"forget": range(4), "retain": range(4, 28), "holdout": range(100, 112)}
+    for name, numbers in sets.items():
+        write_records(folder / "data" / f"{name}.jsonl", painted.records(numbers))
+    options = {"labels": list(painted.LABELS), "size": painted.SIDE, "width": 4}
+    job = Job(version=1, kind=Kind.INITIALISE, task="image", seed=1, out=str(folder / "start"), options=options)
+    with EngineProcess(log=folder / "engine.log", threads=1) as process:
+        process.run(job, lambda _event: None)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_classifier_forgets_within_the_bound_that_was_asked_for(room: Path) -> None:
+    """The noise follows from epsilon, the epsilon of what ran never exceeds it, and the result can be measured."""
+    files = ("--model", room / "start", "--retain", room / "data" / "retain.jsonl", "--out", room / "new")
+    ran = run("unlearn", "noisy-ft", *files, "--epsilon", "4", "--delta", "1e-4", *STEPS, "--json")
+
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.value["evidence"]["guarantee"] == "certified"
+    assert 3.9 < ran.value["epsilon"] <= 4
+    assert ran.value["delta"] == 1e-4
+    assert ran.value["evidence"]["accountant"]["noise"] == ran.value["evidence"]["parameters"]["sigma"]
+
+    both = ("--model", room / "new", "--reference", room / "start")
+    measured = run("evaluate", "image", *both, "--data", room / "data", "--json")
+
+    assert (measured.code, measured.err) == (0, "")
+    assert {"ua", "ra", "ta", "mia_efficacy"} <= set(measured.value["metrics"])
+    assert set(measured.value["difference"]) == set(measured.value["metrics"])
+
+
+@pytest.mark.parametrize(
+    ("method", "extra", "sentence"),
+    [
+        ("noisy-ft", (), "either --epsilon or --set sigma"),
+        ("noisy-ft", ("--epsilon", "1", "--set", "sigma=2"), "either --epsilon or --set sigma"),
+        ("noisy-ft", ("--epsilon", "0"), "psilon"),
+        ("noisy-ft", ("--epsilon", "1", "--set", "weight_decay=1e9"), "below 1"),
+        ("task-vector", ("--epsilon", "1", "--forget", "retain.jsonl"), "has no such bound"),
+        ("npo", ("--forget", "retain.jsonl"), "is for language models"),
+    ],
+)
+def test_a_bound_that_cannot_be_kept_is_refused(room: Path, method: str, extra: tuple[str, ...], sentence: str) -> None:
+    """In one sentence, before anything runs."""
+    given = [str(room / "data" / one) if one.endswith(".jsonl") else one for one in extra]
+    files = ("--model", room / "start", "--retain", room / "data" / "retain.jsonl", "--out", room / "never")
+
+    assert sentence in refusal(run("unlearn", method, *files, *given))
+    assert not (room / "never").exists()
+
+
+def test_pictures_that_are_missing_are_named(room: Path, tmp_path: Path) -> None:
+    """The suite says what it needs."""
+    ran = run("evaluate", "image", "--model", room / "start", "--data", tmp_path)
+
+    assert "--data lacks forget.jsonl" in refusal(ran)
