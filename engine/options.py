@@ -178,6 +178,7 @@ class DpOptions(Options):
     learning_rate: float = above(0, 5e-3)
     margin: float = at_least(0, 0.5)
     rows_per_pass: int = at_least(1, 16)
+    clipping: str = one_of("hooks", "book-keeping")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
