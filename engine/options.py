@@ -168,7 +168,10 @@ class ImageNoisyOptions(ImageFitOptions):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DpOptions(Options):
-    """DP training: who is a `unit`, and the mechanism. The caller has the accountant: sigma, sample_rate, steps."""
+    """DP training: who is a `unit`, and the mechanism. The caller has the accountant: sigma, sample_rate, steps.
+
+    With `canaries` the mechanism is first probed and audited in a rehearsal, which takes as long again; at least 8.
+    """
 
     sigma: float = field(metadata={"above": 0})
     sample_rate: float = field(metadata={"above": 0, "high": 1})
@@ -179,6 +182,7 @@ class DpOptions(Options):
     margin: float = at_least(0, 0.5)
     rows_per_pass: int = at_least(1, 16)
     clipping: str = one_of("hooks", "book-keeping")
+    canaries: int = field(default=0, metadata={"low": 0})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -226,7 +226,7 @@ def _dp_base(work: Work) -> Made:
         reader=setting.reader,
         fitted=outcome.fitted,
         losses=False,
-        accountant=outcome.mechanism.to_mapping(),
+        accountant=outcome.to_mapping(),
         learned=outcome.learned.to_mapping(),
         seed_commitment=secret.commitment(setting.secret),
     )

@@ -8,7 +8,7 @@ unit deleted since the base was trained.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from audits import mechanisms
+from audits import canaries, mechanisms
 from compliance.ledger.lifecycle import AttemptOutcome
 from compliance.ledger.views import AttemptView, BaseView, BatchView
 from compliance.policy import Policy
@@ -78,6 +78,7 @@ LIMITS = [
 ]
 FEW = "The batch covers {n} data subjects: with so few, a comparison of the two versions points at them."
 SMALL = 5
+SIGNIFICANCE = 0.05  # of a one-run audit
 
 
 def guarantee_of(
@@ -136,6 +137,7 @@ def _of_base(policy: Policy, base: BaseView, *, units: int) -> dict[str, Any]:
         "points": base.units,
         "seedCommitment": base.seed_commitment,
         "learned": dict(base.learned),
+        "audit": audited(base.accountant.get("audit"), delta=policy.delta),
     }
     record = {name: base.accountant[name] for name in names}
     return certificate_of(policy, record, group=base.units_deleted + units) | told
@@ -151,6 +153,20 @@ def _of_steps(policy: Policy, mechanism: Mapping[str, Any], batch: BatchView) ->
         "learned": None,
     }
     return certificate_of(policy, mechanism["accountant"], group=batch.plan["subjects"]) | told
+
+
+def audited(counts: Mapping[str, Any] | None, *, delta: float) -> dict[str, Any] | None:
+    """What the counts of a one-run audit show, and the most that so many guesses could have shown."""
+    if counts is None:
+        return None
+    told = {"canaries": counts["canaries"], "guesses": counts["guesses"]}
+    return {
+        **told,
+        "correct": counts["correct"],
+        "significance": SIGNIFICANCE,
+        "lowerBound": canaries.lower_bound(**told, correct=counts["correct"], delta=delta, significance=SIGNIFICANCE),
+        "ceiling": canaries.ceiling(**told, delta=delta, significance=SIGNIFICANCE),
+    }
 
 
 def certificate_of(policy: Policy, record: Mapping[str, Any], *, group: int) -> dict[str, Any]:

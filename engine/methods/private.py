@@ -17,11 +17,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from opacus.grad_sample import GradSampleModule, register_grad_sampler
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -32,6 +34,7 @@ from engine.guarantees.learned import Learned
 from engine.guarantees.mechanism import Mechanism
 from engine.methods import Setting
 from engine.methods.bookkeeping import BookKeeping
+from engine.methods.rehearsal import Rehearsed, rehearse
 from engine.methods.secret import gaussians, joins
 from engine.options import DpOptions
 from engine.tasks.image import refuse_batch_norm
@@ -59,6 +62,15 @@ class Material(Protocol[Row]):
     def blind_loss(self) -> float:
         """The least such loss of a model that looks at frequencies alone."""
 
+    def among(self, units: Sequence[Sequence[Row]]) -> "Material[Row]":
+        """The same with other units."""
+
+    def canaries(self, count: int, seed: int) -> Sequence[Sequence[Row]]:
+        """Units that nobody's data hold; their rows are known to the material from then on."""
+
+    def unit_scores(self, units: Sequence[Sequence[Row]]) -> NDArray[np.float64]:
+        """How likely the model as it is finds each unit (units,), in nats a label, in evaluation mode."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrivateOutcome:
@@ -67,6 +79,12 @@ class PrivateOutcome:
     fitted: Fitted
     mechanism: Mechanism
     learned: Learned
+    rehearsed: Rehearsed | None = None
+
+    def to_mapping(self) -> dict[str, Any]:
+        """What stands under `accountant` in evidence: the mechanism, and what tried to refute it."""
+        found = {} if self.rehearsed is None else self.rehearsed.to_mapping()
+        return self.mechanism.to_mapping() | found
 
 
 def train_base(setting: Setting[DpOptions], *, holdout: Sequence[Record], secret: bytes) -> PrivateOutcome:
@@ -82,6 +100,7 @@ def train_base(setting: Setting[DpOptions], *, holdout: Sequence[Record], secret
         unit=options.unit,
     )
     before = material.held_out_loss()
+    rehearsed = rehearse(setting, material, mechanism, partial(_fit, setting)) if options.canaries else None
     fitted = _fit(setting, material, mechanism, secret)
     learned = Learned(
         start_loss=before,
@@ -89,7 +108,7 @@ def train_base(setting: Setting[DpOptions], *, holdout: Sequence[Record], secret
         base_loss=material.held_out_loss(),
         margin=options.margin,
     )
-    return PrivateOutcome(fitted=fitted, mechanism=mechanism, learned=learned)
+    return PrivateOutcome(fitted=fitted, mechanism=mechanism, learned=learned, rehearsed=rehearsed)
 
 
 def _material(setting: Setting[DpOptions], holdout: Sequence[Record]) -> Material[Any]:
@@ -176,9 +195,8 @@ def hooked(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _fit(setting: Setting[DpOptions], material: Material[Row], mechanism: Mechanism, secret: bytes) -> Fitted:
-    rows, engine = setting.options.rows_per_pass, setting.options.clipping
-    book = BookKeeping(setting.model) if engine == "book-keeping" else None
-    with hooked(setting.model) if book is None else contextlib.nullcontext():
+    rows = setting.options.rows_per_pass
+    with clipping(setting) as book:
         return fit(
             model=setting.model,
             batches=range(mechanism.steps),
@@ -187,6 +205,16 @@ def _fit(setting: Setting[DpOptions], material: Material[Row], mechanism: Mechan
             stage="privatise",
             progress=setting.progress,
         )
+
+
+@contextmanager
+def clipping(setting: Setting[DpOptions]) -> Iterator[BookKeeping | None]:
+    """Within, `private_gradient` can clip as the options say: with the book that is given, or with hooks."""
+    if setting.options.clipping == "book-keeping":
+        yield BookKeeping(setting.model)
+        return
+    with hooked(setting.model):
+        yield None
 
 
 def _per_unit(parameter: nn.Parameter, owners: Tensor, units: int) -> Tensor:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -11,8 +13,9 @@ from engine.corpus import Record
 from engine.guarantees.learned import unigram_loss
 from engine.methods import Setting
 from engine.options import DpOptions
-from engine.tasks.image import classes_of, losses, scores
+from engine.tasks.image import Scores, classes_of, losses, scores
 from engine.tasks.pixels import Pictures, Pixels, pictures
+from engine.verification.privacy.canaries import patterns
 
 PASS = 512  # pictures that are asked about together
 
@@ -37,16 +40,41 @@ class Images:
         accelerator.backward((values / sizes[owners]).sum())
 
     def held_out_loss(self) -> float:
-        """Nats a picture, in evaluation mode; training goes on as it was."""
-        training = self.model.training
-        self.model.eval()
-        told = scores(self.model, self._pixels, self._held, rows_per_pass=PASS)
-        self.model.train(training)
-        return float(-told.log_probs.mean())
+        """Nats a picture."""
+        return float(-self._scores(self._held).log_probs.mean())
 
     def blind_loss(self) -> float:
         """The entropy of the held-out classes."""
         return unigram_loss(self._held.classes.tolist())
+
+    def among(self, units: Sequence[Sequence[int]]) -> "Images":
+        """The same pictures, other units."""
+        return Images(self.model, self._pixels, self._known, units, self._held)
+
+    def canaries(self, count: int, seed: int) -> list[Sequence[int]]:
+        """Random black and white pictures with random labels, one a unit."""
+        shape = tuple(self._known.images.shape[1:])
+        drawn, labels = patterns(count, shape=shape, classes=len(classes_of(self.model)), seed=seed)
+        first = len(self._known)
+        self._known = Pictures(
+            images=torch.cat([self._known.images, torch.from_numpy(drawn * 255).to(torch.uint8)]),
+            classes=torch.cat([self._known.classes, torch.from_numpy(labels)]),
+        )
+        return [(first + i,) for i in range(count)]
+
+    def unit_scores(self, units: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """The mean log-probability of each unit's labels."""
+        rows = [row for unit in units for row in unit]
+        told = self._scores(self._known.at(rows)).log_probs
+        return np.array([part.mean() for part in np.split(told, np.cumsum([len(unit) for unit in units])[:-1])])
+
+    def _scores(self, asked: Pictures) -> Scores:
+        """In evaluation mode; training goes on as it was."""
+        training = self.model.training
+        self.model.eval()
+        told = scores(self.model, self._pixels, asked, rows_per_pass=PASS)
+        self.model.train(training)
+        return told
 
 
 def material(setting: Setting[DpOptions], holdout: Sequence[Record]) -> Images:

@@ -1,11 +1,12 @@
 """DP training of language models: everything of a person in as few rows as fit (`engine.methods.private`)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -17,16 +18,25 @@ from engine.options import DpOptions, PrivateOptions
 from engine.prompts import pairs
 from engine.tasks.language import Forward, token_scores
 from engine.tasks.sequences import Tokens, collate, context_length, pack_tokens, passage_tokens
+from engine.verification.privacy.canaries import sequences
 
-Rows = tuple[Tokens, ...]  # everything of one unit
+Rows = Sequence[Tokens]  # everything of one unit
+CANARY = 24  # tokens of a made-up unit
 
 
 class Text:
     """Token rows of units, and of people the model does not see."""
 
-    def __init__(self, model: PreTrainedModel, units: Sequence[Rows], held: Sequence[Tokens] = ()) -> None:
-        """`held` may be left out where nobody asks for a held-out loss."""
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        units: Sequence[Rows],
+        held: Sequence[Tokens] = (),
+        special: Collection[int] = (),
+    ) -> None:
+        """`held` may be left out where nobody asks for a held-out loss, `special` tokens where nothing is made up."""
         self.model = model
+        self._special = special
         self.units = units
         self._held = held
         self._forward = Forward(model)
@@ -53,6 +63,26 @@ class Text:
             token for ids, weights in labelled for token, weight in zip(ids, weights, strict=True) if weight
         )
 
+    def among(self, units: Sequence[Rows]) -> "Text":
+        """The same model and held-out people, other units."""
+        return Text(self.model, units, self._held, self._special)
+
+    def canaries(self, count: int, seed: int) -> list[Rows]:
+        """Random tokens, none of them special, one row a unit."""
+        ids = sequences(count, length=CANARY, vocabulary=self.model.config.vocab_size, seed=seed, without=self._special)
+        weights = (0.0,) + (1.0,) * (CANARY - 1)
+        return [(Tokens(ids=tuple(row), weights=weights),) for row in ids.tolist()]
+
+    def unit_scores(self, units: Sequence[Rows]) -> NDArray[np.float64]:
+        """The mean log-probability of each unit's labels."""
+        rows = [row for unit in units for row in unit]
+        training = self.model.training
+        self.model.eval()
+        told = token_scores(Forward(self.model), rows, tokens_per_batch=4096)
+        self.model.train(training)
+        parts = iter(told)
+        return np.array([np.concatenate([next(parts).log_probs for _ in unit]).mean() for unit in units])
+
 
 def material(setting: Setting[DpOptions], holdout: Sequence[Record]) -> Text:
     """The rows of the setting's units; each record is one where the options say so."""
@@ -63,7 +93,7 @@ def material(setting: Setting[DpOptions], holdout: Sequence[Record]) -> Text:
     else:
         units = unit_rows(setting.tokenizer, setting.retain, context, weight)
     held = [row for rows in unit_rows(setting.tokenizer, holdout, context, 1.0) for row in rows]
-    return Text(setting.model, units, held)
+    return Text(setting.model, units, held, setting.tokenizer.all_special_ids)
 
 
 def unit_rows(
