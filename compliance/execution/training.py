@@ -61,6 +61,8 @@ def train_model(
         message = "give either a public data set to start from, or a model folder (--public FILE or --start DIR)"
         raise InvalidInputError(message, code="no-start")
     _check(desk, order.name, order.policy, order.dataset, order.holdout)
+    if order.start is not None:
+        _refuse_other_task(order.start, order.policy)
     folder = desk.store.run_folder(f"train-{desk.ids()}")
     folder.mkdir(parents=True)
     with EngineProcess(log=_log(desk), threads=desk.settings.engine_threads) as process:
@@ -89,8 +91,10 @@ def register_model(
 ) -> tuple[ModelView, VersionView]:
     """Register a model the user trained, and the public start it came from, which references need."""
     _check(desk, name, policy, dataset, holdout)
-    digest, files = _imported(desk, folder, policy)
-    start_digest, _ = _imported(desk, start, policy)
+    for one in (folder, start):
+        _refuse_other_task(one, policy)
+    digest, files = desk.store.import_model(folder)
+    start_digest, _ = desk.store.import_model(start)
     model_id, now = desk.ids(), desk.clock()
     with desk.transaction() as ledger:
         ledger.add_model(
@@ -107,14 +111,13 @@ def register_model(
         return ledger.model(model_id), version
 
 
-def _imported(desk: Desk, folder: Path, policy: Policy) -> tuple[str, dict[str, dict[str, Any]]]:
-    """A user's model in the store, if it is of the family that the policy is for."""
+def _refuse_other_task(folder: Path, policy: Policy) -> None:
+    """InvalidInputError unless the model of a user's folder is of the family that the policy is for."""
     check_model(folder)
     found = task_in(folder)
     if found != policy.task:
         message = f"{folder.name} is a model of the task {found}, and the policy is for {policy.task}; use another one"
         raise InvalidInputError(message, code="wrong-task")
-    return desk.store.import_model(folder)
 
 
 def _check(desk: Desk, name: str, policy: Policy, dataset: DataSetView, holdout: DataSetView | None) -> None:
@@ -191,7 +194,7 @@ class _Trainer:
     def start(self) -> str:
         """The digest of the public starting model, now in the store."""
         if self._order.start is not None:
-            return _imported(self._desk, self._order.start, self._order.policy)[0]
+            return self._desk.store.import_model(self._order.start)[0]
         public = self._order.public
         job = Job(
             version=1,
@@ -203,7 +206,7 @@ class _Trainer:
             train=None if public is None else str(public),
             options={**self._classes(), **self._order.initialise},
         )
-        self._run("public model", job)
+        self._run("network" if public is None else "public model", job)
         return self._desk.store.adopt(self._folder / "start")[0]
 
     def _classes(self) -> dict[str, Any]:
