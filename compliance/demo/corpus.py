@@ -60,25 +60,25 @@ class Corpus:
 
     private: Path
     holdout: Path
-    public: Path
+    public: Path | None  # none where the model starts from nothing
     people: tuple[Person, ...]
 
 
 def write_corpus(folder: Path, *, seed: int, customers: int = 150, held_out: int = 100, public: int = 600) -> Corpus:
     """Write the three data sets below `folder`; equal arguments give equal bytes."""
     rng = random.Random(seed)  # noqa: S311 - invented people need no secret
-    everybody = _people(seed, customers + held_out + public)
-    people = tuple(islice(everybody, customers))
+    everybody = people(seed, customers + held_out + public)
+    known = tuple(islice(everybody, customers))
     folder.mkdir(parents=True, exist_ok=True)
     return Corpus(
-        private=_write(folder / "private.jsonl", people, _customer, rng),
+        private=_write(folder / "private.jsonl", known, _customer, rng),
         holdout=_write(folder / "holdout.jsonl", tuple(islice(everybody, held_out)), _customer, rng),
         public=_write(folder / "public.jsonl", tuple(everybody), _citizen, rng),
-        people=people,
+        people=known,
     )
 
 
-def _people(seed: int, count: int) -> Iterator[Person]:
+def people(seed: int, count: int) -> Iterator[Person]:
     """People of whom no two have the same name or address."""
     fake = Faker("en_US")
     fake.seed_instance(seed)

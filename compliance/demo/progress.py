@@ -8,23 +8,12 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-# Seconds on two idle cores; only their proportions matter, the estimate follows the pace of this machine.
-PHASES = {
-    "start": 4.0,
-    "public model": 16.0,
-    "DP base": 32.0,
-    "model": 36.0,
-    "requests": 6.0,
-    "batch 1": 70.0,
-    "batch 2": 36.0,
-    "verify": 5.0,
-}
-
 
 class Journey:
-    """Phases in order, each with a fraction; the estimate is elapsed time by what is left."""
+    """Phases in order with how long they take, each with a fraction; the estimate is elapsed time by what is left."""
 
-    def __init__(self) -> None:
+    def __init__(self, phases: Mapping[str, float]) -> None:
+        self._phases = phases
         self._console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description:<34}"),
@@ -38,7 +27,7 @@ class Journey:
         self._task = self._bar.add_task("starting", total=1.0, left="")
         self._begun = time.monotonic()
         self._lock = threading.Lock()
-        self._fractions = dict.fromkeys(PHASES, 0.0)
+        self._fractions = dict.fromkeys(phases, 0.0)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -54,7 +43,7 @@ class Journey:
     def reach(self, phase: str, fraction: float, text: str | None = None) -> None:
         """The phase is so far; phases before it are done."""
         with self._lock:
-            for name in PHASES:
+            for name in self._phases:
                 if name == phase:
                     self._fractions[name] = max(self._fractions[name], fraction)
                     break
@@ -63,11 +52,11 @@ class Journey:
 
     def engine(self, name: str, event: Mapping[str, Any]) -> None:
         """Progress of a training; references go on beside and are not the bar's."""
-        if name in PHASES:
+        if name in self._phases:
             self.reach(name, float(event.get("fraction") or 0.0), f"{name}: {event.get('stage', '')}")
 
     def _show(self, text: str) -> None:
-        done = sum(PHASES[name] * part for name, part in self._fractions.items()) / sum(PHASES.values())
+        done = sum(self._phases[name] * part for name, part in self._fractions.items()) / sum(self._phases.values())
         elapsed = time.monotonic() - self._begun
         left = "" if done <= 0 else f"about {elapsed * (1 - done) / done:.0f} s left"
         self._bar.update(self._task, completed=done, description=text[:34], left=left)

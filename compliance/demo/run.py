@@ -1,8 +1,9 @@
 """`expunge demo`: the whole path on one machine, with people who do not exist and everything else real.
 
-A customer corpus, a model trained on it, requests through the API and the form, codes from the mails, an operator
-who approves, two batches that run by themselves on a Celery worker, signed reports, and an offline verification in a
-fresh process that knows nothing but the bundle and the policy. At the end one byte of a copy is flipped.
+A corpus, a model trained on it, requests through the API and the form, codes from the mails, an operator who approves,
+batches that run by themselves on a Celery worker, signed reports, and an offline verification in a fresh process that
+knows nothing but the bundle and the policy. At the end one byte of a copy is flipped. Whether it is about texts or
+pictures, `stories` says.
 """
 
 import base64
@@ -12,9 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,11 @@ from rich.console import Console
 from compliance import policy as policies
 from compliance import settings as settings_module
 from compliance.demo import table
-from compliance.demo.corpus import Corpus, write_corpus
+from compliance.demo.budget import budget_of
+from compliance.demo.corpus import Corpus
 from compliance.demo.progress import Journey
 from compliance.demo.stack import Stack, free_port
+from compliance.demo.stories import Scale, Story, story_of
 from compliance.demo.visitor import Visitor
 from compliance.errors import InvalidInputError, UnavailableError
 from compliance.execution.training import Order, train_model, train_references
@@ -36,8 +37,6 @@ from compliance.registry import add_dataset, read_lines
 from compliance.wiring import Services, open_services, prepare
 
 SEED = 20261121
-BY_AGENT = 10
-BY_FORM = 2
 MARKER = ".expunge-demo"
 POLL = 0.5
 EVERY_SECONDS = 5
@@ -45,24 +44,13 @@ BATCH_SECONDS = 1800.0
 LETTER_SECONDS = 30.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scale:
-    """How many people, which policy, how large a model. The default is what the README shows."""
-
-    customers: int = 150
-    policy: str = field(default_factory=(Path(__file__).parent / "policy.toml").read_text)
-    initialise: Mapping[str, Any] = field(default_factory=dict)
-
-
 def demo(workdir: Path, *, task: str, json_output: bool, scale: Scale | None = None) -> int:
     """Run the demo in `workdir`; 0 when every bundle verified and the tampered one did not, else 1."""
-    if task != "text":
-        message = f"the task '{task}' is not built yet; use --task text"
-        raise InvalidInputError(message, code="unknown-task")
+    story = story_of(task)
     begun = time.monotonic()
     workdir = _fresh(workdir)
-    with Journey() as journey:
-        result = _Demo(workdir, journey, scale or Scale()).run()
+    with Journey(story.phases) as journey:
+        result = _Demo(workdir, journey, story, scale or story.scale).run()
     result["seconds"] = round(time.monotonic() - begun, 1)
     if json_output:
         sys.stdout.write(json.dumps(result) + "\n")
@@ -85,9 +73,10 @@ def _fresh(workdir: Path) -> Path:
 
 
 class _Demo:
-    def __init__(self, workdir: Path, journey: Journey, scale: Scale) -> None:
+    def __init__(self, workdir: Path, journey: Journey, story: Story, scale: Scale) -> None:
         self._workdir = workdir
         self._journey = journey
+        self._story = story
         self._policy = policies.parse(scale.policy)
         self._scale = scale
 
@@ -114,19 +103,18 @@ class _Demo:
         return self._finish(services, model)
 
     def _train(self, services: Services) -> tuple[ModelView, Corpus]:
+        story = self._story
         with tempfile.TemporaryDirectory(dir=self._workdir) as folder:
-            corpus = write_corpus(Path(folder), seed=SEED, customers=self._scale.customers)
-            data = {name: _register(services, name, file) for name, file in _files(corpus).items()}
-        self._journey.say(
-            f"{self._scale.customers} customers who do not exist: "
-            f"{BY_AGENT} will ask through an agent, {BY_FORM} with the form."
-        )
+            corpus = story.write(Path(folder), SEED, self._scale.customers)
+            data = self._register(services, corpus)
+        words = {"people": self._scale.customers, "by_agent": story.by_agent, "by_form": story.by_form}
+        self._journey.say(story.opening.format(**words))
         order = Order(
-            name="support",
-            dataset=data["customers"],
+            name=story.model,
+            dataset=data[story.dataset],
             holdout=data["holdout"],
             policy=self._policy,
-            public=services.store.dataset_path(data["public"].id),
+            public=services.store.dataset_path(data["public"].id) if "public" in data else None,
             start=None,
             initialise=dict(self._scale.initialise),
             seed=SEED,
@@ -134,16 +122,16 @@ class _Demo:
         references: list[Future[None]] = []
 
         def beside(start_digest: str) -> None:
-            records = services.store.records(data["customers"].id)
-            leaving = [person.email for person in corpus.people[: BY_AGENT + BY_FORM]]
-            first = split_by_subjects(services.vault, records, leaving[:BY_AGENT]).retain
-            both = split_by_subjects(services.vault, records, leaving).retain
+            records = services.store.records(data[story.dataset].id)
+            leaving = [person.email for person in corpus.people]
+            gone = [story.by_agent, story.by_agent + story.by_form][: story.batches]
+            retained = [split_by_subjects(services.vault, records, leaving[:count]).retain for count in gone]
             references.append(
                 train_references(
                     services,
                     start_digest=start_digest,
                     policy=self._policy,
-                    retain_sets=[first, both],
+                    retain_sets=retained,
                     say=self._journey.engine,
                 )
             )
@@ -157,10 +145,10 @@ class _Demo:
     def _serve_people(
         self, services: Services, stack: Stack, visitor: Visitor, model: ModelView, corpus: Corpus
     ) -> None:
-        settings, people = services.settings, corpus.people
+        settings, people, story = services.settings, corpus.people, self._story
         visitor.sign_in(settings.operator_token.get_secret_value())
         ((_, token),) = settings.agents.items()
-        by_agent = visitor.file_as_agent(token.get_secret_value(), people[:BY_AGENT])
+        by_agent = visitor.file_as_agent(token.get_secret_value(), people[: story.by_agent])
         for request_id in by_agent:
             visitor.confirm_by_api(request_id)
         for request_id in by_agent:
@@ -169,7 +157,7 @@ class _Demo:
         with services.transaction() as ledger:
             ledger.schedule(model_id=model.id, every_seconds=EVERY_SECONDS, now=services.clock())
         self._await(services, stack, model, number=1, ended=False)
-        for person in people[BY_AGENT : BY_AGENT + BY_FORM]:
+        for person in people[story.by_agent : story.by_agent + story.by_form]:
             status = visitor.file_by_form(person)
             receipt = visitor.receipt(status)
             (self._workdir / "receipts").mkdir(exist_ok=True)
@@ -177,8 +165,8 @@ class _Demo:
             (self._workdir / "receipts" / f"{request_id}.json").write_text(json.dumps(receipt))
             visitor.approve(request_id)
         self._journey.reach("requests", 1.0)
-        self._await(services, stack, model, number=1, ended=True)
-        self._await(services, stack, model, number=2, ended=True)
+        for number in range(1, story.batches + 1):
+            self._await(services, stack, model, number=number, ended=True)
         self._await_letters(services, stack)
 
     def _await(self, services: Services, stack: Stack, model: ModelView, *, number: int, ended: bool) -> BatchView:
@@ -230,6 +218,8 @@ class _Demo:
         tampered = _tampered(bundles[-1], policy, self._workdir / "tampered")
         self._journey.reach("verify", 1.0)
         below = [r["predicate"]["method"]["rung"] for r in results if r["predicate"]["method"]["rung"] != "retrain"]
+        certificate = results[-1]["predicate"]["guarantee"]["certificate"] if results else None
+        budget = budget_of(certificate) if self._story.shows_budget and certificate is not None else None
         return {
             "ok": bool(results) and all(r["verification"]["ok"] for r in results) and not tampered["ok"],
             "workdir": str(self._workdir),
@@ -237,15 +227,17 @@ class _Demo:
             "batches": results,
             "publishedBelowRetrain": len(below),
             "tampered": tampered,
+            **({} if budget is None else {"budget": budget}),
         }
 
+    def _register(self, services: Services, corpus: Corpus) -> dict[str, DataSetView]:
+        files = {self._story.dataset: corpus.private, "holdout": corpus.holdout, "public": corpus.public}
+        field = self._story.subject_field
+        return {name: _register(services, name, file, field) for name, file in files.items() if file is not None}
 
-def _files(corpus: Corpus) -> dict[str, Path]:
-    return {"customers": corpus.private, "holdout": corpus.holdout, "public": corpus.public}
 
-
-def _register(services: Services, name: str, file: Path) -> DataSetView:
-    lines = read_lines(file, subject_field="subject")
+def _register(services: Services, name: str, file: Path, subject_field: str) -> DataSetView:
+    lines = read_lines(file, subject_field=subject_field)
     dataset_id = services.ids()
     with services.transaction() as ledger:
         add_dataset(
@@ -255,7 +247,7 @@ def _register(services: Services, name: str, file: Path) -> DataSetView:
             dataset_id=dataset_id,
             name=name,
             lines=lines,
-            subject_field="subject",
+            subject_field=subject_field,
             now=services.clock(),
         )
         return ledger.dataset(dataset_id)
@@ -291,6 +283,8 @@ def _tampered(bundle: Path, policy: Path, copy: Path) -> dict[str, Any]:
 def _tell(result: dict[str, Any]) -> None:
     console = Console()
     table.show(console, result["batches"])
+    if "budget" in result:
+        table.show_budget(console, result["budget"])
     for batch in result["batches"]:
         verdict = batch["verification"]
         word = "verified" if verdict["ok"] else "NOT verified"

@@ -14,6 +14,11 @@ WORDS = {
     "privleak_auc": "member AUC",
     "privleak": "PrivLeak %",
     "recovery": "recovery",
+    "ua": "wrong, left",
+    "ra": "right, stay",
+    "ta": "right, others",
+    "mia_auc": "member AUC",
+    "forget_loss": "loss, left",
 }
 OUTCOMES = {"held": "held", "underpowered": "weak", "contradicted": "against", "missing": "missing"}
 CLASSES = {
@@ -33,6 +38,17 @@ def show(console: Console, batches: Sequence[Mapping[str, Any]]) -> None:
             why = f": {attempt['why']}" if attempt["why"] else ""
             console.print(f"  {attempt['rung']:<8} {attempt['outcome']}{why}", highlight=False, soft_wrap=True)
         console.print()
+
+
+def show_budget(console: Console, budget: Mapping[str, Any]) -> None:
+    """Print what the certificate leaves for those who ask next."""
+    table = Table(pad_edge=False, box=SIMPLE_HEAD, show_edge=False, title="Deletion budget", title_justify="left")
+    for name in ("so far (unit)", "ε of the group", "limit", "left", "ε of the group with them"):
+        table.add_column(name, no_wrap=True)
+    cells = (f"{budget['deleted']} ({budget['unit']})", f"{budget['epsilon']:.2f}", f"{budget['limit']:g}")
+    table.add_row(*cells, f"{budget['left']} more", f"{budget['epsilonOfAll']:.2f}")
+    console.print(table)
+    console.print()
 
 
 def _heading(batch: Mapping[str, Any]) -> str:

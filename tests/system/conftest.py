@@ -17,7 +17,8 @@ import pytest
 from compliance import settings as settings_module
 from compliance.demo import run as demo_module
 from compliance.demo.corpus import Person, write_corpus
-from compliance.demo.run import Scale, demo
+from compliance.demo.run import demo
+from compliance.demo.stories import TEXT, Scale
 
 CUSTOMERS = 24
 TINY_POLICY = """
@@ -92,6 +93,6 @@ def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> FinishedDemo:
     return FinishedDemo(
         result=json.loads(printed.getvalue()),
         workdir=folder / "work",
-        leaving=people[: demo_module.BY_AGENT + demo_module.BY_FORM],
+        leaving=people[: TEXT.by_agent + TEXT.by_form],
         traffic=tap.heard.decode(errors="replace"),
     )

@@ -64,6 +64,7 @@ def _train(services: Services, folder: Path) -> None:
     corpus = write_corpus(folder / "corpus", seed=3, customers=12, held_out=4, public=24)
     ids = {}
     for name, file in (("customers", corpus.private), ("public", corpus.public)):
+        assert file is not None
         with services.transaction() as ledger:
             ids[name] = services.ids()
             add_dataset(
