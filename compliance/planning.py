@@ -47,13 +47,18 @@ class Split:
 
     @property
     def charge(self) -> int:
-        """What the deletion costs a DP base, in its units, under "add or remove one unit".
+        """What the deletion costs a DP base whose unit is the data subject, under "add or remove one unit".
 
         A subject who leaves whole is one unit removed. One who leaves in part (a text about somebody else that named
         the person) is a unit removed and another added: two.
         """
         staying = {record.unit for record in self.retain}
         return sum(2 if unit in staying else 1 for unit in {record.unit for record in self.forget})
+
+    def charge_of(self, base: BaseView | None) -> int:
+        """The same for the unit that a base was trained with: where that is the record, each one counts."""
+        by_record = base is not None and base.accountant.get("unit") == "record"
+        return len(self.forget) if by_record else self.charge
 
 
 def plan_batch(
@@ -139,12 +144,13 @@ def _plan(
 ) -> dict[str, Any]:
     requests = list(dict.fromkeys(item.request_id for item in items))
     base = ledger.base(model.id)
+    charge = parts.charge_of(base)
     return {
         "batchId": batch_id,
         "modelId": model.id,
         "requests": requests,
         "subjects": parts.units,
-        "units": parts.charge,
+        "units": charge,
         "records": len(parts.forget),
         "population": len({record.unit for record in (*parts.forget, *parts.retain)}),
         "forgetDigest": digest(parts.forget),
@@ -155,7 +161,7 @@ def _plan(
         "policy": policy.to_json(),
         "policyDigest": policy.digest,
         "rungs": [
-            {"rung": rung, "refused": refusal(rung, policy=policy, base=base, units=parts.units, charge=parts.charge)}
+            {"rung": rung, "refused": refusal(rung, policy=policy, base=base, units=parts.units, charge=charge)}
             for rung in policy.ladder
         ],
         "suite": policies.SUITES[policy.task],
