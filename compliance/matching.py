@@ -1,9 +1,10 @@
 """Which training records does a request concern, and why.
 
-Two ways, and each match says which: the subject field's keyed tag equals the tag of one of the person's
-identifiers (`subject-field`), or the text names the person (`text:name`, `text:email`,
-`text:identifier`). A scan of the text can name somebody else of the same name, so an operator approves.
-Matching proposes; it removes nothing.
+Three ways, and each match says which: the subject field's keyed tag equals the tag of one of the person's
+identifiers (`subject-field`), the text names the person (`text:name`, `text:email`, `text:identifier`), or the person
+gave the id of a record that is said to be nobody's (`record-id`), as pictures of a folder are. A scan of the text can
+name somebody else of the same name, and an id can be somebody else's, so an operator approves. Matching proposes; it
+removes nothing.
 """
 
 import re
@@ -13,7 +14,7 @@ from datetime import datetime
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.vault import Vault
 from compliance.ledger.views import MatchView, RequestView, Subject
-from compliance.registry import normalise, subject_tag
+from compliance.registry import normalise, subject_tag, unit_of
 from compliance.store import Store
 from engine.corpus import Record
 
@@ -48,6 +49,14 @@ def scan(records: Sequence[Record], subject: Subject) -> Iterator[tuple[str, str
                 yield record.record_id, reason
 
 
+def unowned(records: Sequence[Record], subject: Subject) -> Iterator[tuple[str, str]]:
+    """(record id, reason) for every record without a subject whose id is one of the person's identifiers."""
+    given = {normalise(identifier) for identifier in subject.identifiers}
+    for record in records:
+        if record.unit == unit_of(record) and normalise(record.record_id) in given:
+            yield record.record_id, "record-id"
+
+
 def _matches(
     ledger: Ledger, vault: Vault, dataset_id: str, records: Sequence[Record], subject: Subject
 ) -> list[MatchView]:
@@ -55,6 +64,7 @@ def _matches(
     tags = [subject_tag(vault, identifier) for identifier in identifiers if identifier.strip()]
     found = {(r.record_id, "subject-field") for r in ledger.records_of(dataset_id=dataset_id, subject_tags=tags)}
     found.update(scan(records, subject))
+    found.update(unowned(records, subject))
     return [MatchView(dataset_id=dataset_id, record_id=record_id, reason=reason) for record_id, reason in sorted(found)]
 
 

@@ -108,6 +108,11 @@ def _lines(path: Path, subject_field: str) -> Iterator[Line]:
     return (_line(number, text, subject_field, path.parent) for number, text in texts)
 
 
+def unit_of(record: Record) -> str:
+    """The unit of a record that is said to be nobody's: itself."""
+    return f"record:{record.record_id}"
+
+
 def add_dataset(
     ledger: Ledger,
     store: Store,
@@ -123,7 +128,7 @@ def add_dataset(
     views = [_view(vault, line) for line in lines]
     _refuse_forgotten(ledger, lines, views)
     records = [
-        replace(line.record, unit=view.subject_tag or f"record:{line.record.record_id}")
+        replace(line.record, unit=view.subject_tag or unit_of(line.record))
         for line, view in zip(lines, views, strict=True)
     ]
     check_name(name)

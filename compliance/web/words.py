@@ -72,6 +72,7 @@ ITEMS: dict[ItemState, str] = {
 
 REASONS = {
     "subject-field": "the record is filed under this person",
+    "record-id": "the person gave the record's id",
     "text:name": "the text has the person's name",
     "text:email": "the text has the person's e-mail address",
     "text:identifier": "the text has another name or number the person gave",

@@ -95,7 +95,9 @@ def publish(desk: Services, ledger: Any, *, model_id: str = "m1") -> None:  # no
     )
 
 
-def add_base(desk: Services, *, units: int = 100, sigma: float = 8.0, model_id: str = "m1") -> None:
+def add_base(
+    desk: Services, *, units: int = 100, sigma: float = 8.0, model_id: str = "m1", unit: str = "data subject"
+) -> None:
     """A DP base that learned."""
     accountant = {"mechanism": "poisson_subsampled_gaussian", "sampleRate": 0.1, "noiseMultiplier": sigma, "steps": 10}
     with desk.transaction() as ledger:
@@ -104,7 +106,7 @@ def add_base(desk: Services, *, units: int = 100, sigma: float = 8.0, model_id: 
             model_id=model_id,
             digest=DIGEST,
             path="",
-            accountant={**accountant, "clip": 1.0, "units": units},
+            accountant={**accountant, "clip": 1.0, "units": units, "unit": unit},
             learned={"learned": True},
             seed_commitment="0" * 64,
             units=units,

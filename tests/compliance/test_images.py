@@ -17,9 +17,11 @@ from compliance import policy as policies
 from compliance import registry
 from compliance.errors import InvalidInputError
 from compliance.ledger.vault import Vault
+from compliance.ledger.views import Subject
+from compliance.matching import unowned
 from compliance.wiring import Services
 from engine.corpus import Record
-from tests.compliance.builders import log_size, write_lines
+from tests.compliance.builders import add_base, add_model, approved_request, log_size, plan, write_lines
 from tests.compliance.conftest import both_databases
 from tests.compliance.terminal import answer, at, refusal
 from tests.engine.painted import LABELS, bar, png
@@ -277,6 +279,33 @@ def test_a_data_set_shows_what_it_is_for(services: Services, tmp_path: Path) -> 
         "bars": "image",
         "words": "language",
     }
+
+
+@both_databases
+@pytest.mark.parametrize(("unit", "charge"), [("data subject", 1), ("record", 2)])
+def test_a_base_is_charged_in_its_own_unit(services: Services, tmp_path: Path, unit: str, charge: int) -> None:
+    """A contributor with two pictures costs a base one unit or two, by what the base was trained with."""
+    _add(services, _arrays(tmp_path / "bars.npz"), subject_field="units")
+    add_model(services, policy=HEAD + BASE + GATE.format(metric="ta"))
+    add_base(services, unit=unit)
+    approved_request(services, Subject(name="Ann Other", email="ann@example.test"))
+
+    batch = plan(services)
+
+    assert batch is not None
+    assert (batch.plan["subjects"], batch.plan["records"], batch.plan["units"]) == (1, 2, charge)
+    assert batch.plan["suite"] == "image"
+
+
+def test_a_picture_of_nobody_is_found_by_its_id(services: Services, tmp_path: Path) -> None:
+    """Whoever names a picture of a folder finds it, whatever the case; a picture with a subject is not found so."""
+    _add(services, _folder(tmp_path / "animals", {"cats/1.png": PICTURE, "cats/2.png": OTHER}))
+    _add(services, _arrays(tmp_path / "bars.npz"), subject_field="units", name="d2")
+    named = Subject(name="Ann Other", email="x@example.test", identifiers=("Cats/1.PNG", "0"))
+
+    found = {name: [*unowned(services.store.records(name), named)] for name in ("d1", "d2")}
+
+    assert found == {"d1": [("cats/1.png", "record-id")], "d2": []}
 
 
 @pytest.mark.parametrize(
