@@ -39,7 +39,7 @@ epsilon = 20.0
 sample_rate = 0.5
 steps = 12
 learning_rate = 0.03
-margin = 0.0
+margin = 0.05
 [[gate]]
 metric = "ra"
 direction = "at_least"
