@@ -78,6 +78,31 @@ METRICS: Mapping[str, Metric] = {
         label="Surprise at the removed records",
         reading="The model's mean loss on the removed records, in nats a token; low means well known.",
     ),
+    "ua": Metric(
+        label="Removed pictures read wrongly",
+        reading="The share of the removed pictures that the model puts into a wrong class (0 to 1).",
+        scale=_FRACTION,
+    ),
+    "ra": Metric(
+        label="Retained pictures read rightly",
+        reading="The share of the pictures that stay which the model puts into the right class (0 to 1).",
+        scale=_FRACTION,
+    ),
+    "ta": Metric(
+        label="Unseen pictures read rightly",
+        reading="The share of pictures never trained on which the model puts into the right class (0 to 1).",
+        scale=_FRACTION,
+    ),
+    "mia_auc": Metric(
+        label="Membership attack on the removed pictures",
+        reading="How well the loss tells removed pictures from ones never seen (AUC; 0.5 is guessing, 1 certainty).",
+        scale=_FRACTION,
+    ),
+    "mia_efficacy": Metric(
+        label="Removed pictures that an attack takes for unseen",
+        reading="The share of the removed pictures that a fitted attack takes for never trained on (0 to 1).",
+        scale=_FRACTION,
+    ),
     "recovery": Metric(
         label="Way back to a model that never saw the data",
         reading="0: nothing was restored; 1: as far as the model that never saw the records.",
