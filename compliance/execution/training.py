@@ -9,8 +9,9 @@ nothing: its network has random weights, and a class for each label of the data 
 configuration, so they count as known to everybody.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from engine.corpus import Record
 
 Say = Callable[[str, dict[str, Any]], None]
 LANGUAGE, IMAGE = TASKS
+BAD_DATA = "bad_data"
 DEFAULTS = {LANGUAGE: "records.toml", IMAGE: "images.toml"}
 
 
@@ -182,6 +184,16 @@ def _log(desk: Desk) -> Path:
     return folder / "engine-train.log"
 
 
+@contextmanager
+def _placing(where: str) -> Iterator[None]:
+    """Say in which data the engine found a fault: it knows them by their position only."""
+    try:
+        yield
+    except EngineFailedError as error:
+        message = f"{where} {error}" if error.code == BAD_DATA else str(error)
+        raise EngineFailedError(message, code=error.code) from None
+
+
 class _Trainer:
     def __init__(self, desk: Desk, order: Order, process: EngineProcess, folder: Path, say: Say) -> None:
         self._desk = desk
@@ -206,7 +218,8 @@ class _Trainer:
             train=None if public is None else str(public),
             options={**self._classes(), **self._order.initialise},
         )
-        self._run("network" if public is None else "public model", job)
+        with nullcontext() if public is None else _placing(f"in the public data {public.name}"):
+            self._run("network" if public is None else "public model", job)
         return self._desk.store.adopt(self._folder / "start")[0]
 
     def _classes(self) -> dict[str, Any]:
@@ -236,11 +249,8 @@ class _Trainer:
                 holdout=path,
                 options={"suite": policies.SUITES[IMAGE], "pictures": 1, "resamples": 100},
             )
-            try:
+            with _placing(f"in the data set '{one.name}'"):
                 self._run("pictures", job)
-            except EngineFailedError as error:
-                message = f"in the data set '{one.name}' {error}"
-                raise EngineFailedError(message, code=error.code) from None
 
     def base(self, start_digest: str) -> NewBase | None:
         """The DP base under the policy's settings, or None when it has none."""

@@ -133,6 +133,18 @@ def test_a_request_by_subject_ends_in_a_certified_version_without_the_pictures(d
     assert "erased on request" in refusal(at(desk, "dataset", "add", "again", again))
 
 
+def test_public_pictures_of_another_class_are_named(desk: Services, tmp_path: Path) -> None:
+    """Public pictures may only have labels of the data set, whose classes are the model's."""
+    public = tmp_path / "public" / "diagonal"
+    public.mkdir(parents=True)
+    (public / "1.png").write_bytes(base64.b64decode(png(bar("top", 5000))))
+
+    given = ("--dataset", "bars", "--holdout", "strangers", "--public", tmp_path / "public")
+    line = refusal(at(desk, "model", "train", "other", *given, *SHAPE))
+
+    assert "in the public data public the label of record 1 is none of the 4" in line
+
+
 def test_a_broken_picture_is_named_before_anything_is_trained(desk: Services, tmp_path: Path) -> None:
     """The desk takes a file that begins like a PNG; the engine finds that it is none, and says in which data set."""
     rows = _rows(range(2000, 2008))
