@@ -6,6 +6,7 @@ objects is pickled, and is refused like any other type. PNG is ISO/IEC 15948: 8 
 """
 
 import ast
+import lzma
 import math
 import struct
 import zipfile
@@ -22,6 +23,19 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB = 0, 2  # PNG's colour types
 WIDE = 4  # bytes of a character in NumPy's texts
 LARGEST = 1 << 34  # bytes of one array
+# What an odd zip file raises: a broken one, one with a password, one packed in an unusual way.
+BROKEN = (
+    OSError,
+    ValueError,
+    KeyError,
+    SyntaxError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +76,7 @@ def read_npz(path: Path) -> dict[str, Array]:
             if any(info.file_size > LARGEST for info in entries):
                 raise EngineError("bad_data", f"{path.name} holds an array of more than {LARGEST} bytes; split it")
             return {info.filename.removesuffix(".npy"): _array(file.read(info)) for info in entries}
-    except (OSError, ValueError, KeyError, SyntaxError, struct.error, zipfile.BadZipFile, zlib.error) as error:
+    except BROKEN as error:
         raise EngineError("bad_data", f"{path.name} is not an .npz file of plain arrays") from error
 
 

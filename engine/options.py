@@ -179,7 +179,7 @@ class DpOptions(Options):
     unit: str = one_of(*UNITS)
     clip: float = above(0, 1.0)
     learning_rate: float = above(0, 5e-3)
-    margin: float = at_least(0, 0.5)
+    margin: float = above(0, 0.5)
     rows_per_pass: int = at_least(1, 16)
     clipping: str = one_of("hooks", "book-keeping")
     canaries: int = field(default=0, metadata={"low": 0})

@@ -76,7 +76,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "forget_loss": Metric(
         label="Surprise at the removed records",
-        reading="The model's mean loss on the removed records, in nats a token; low means well known.",
+        reading="The model's mean loss on the removed records, in nats; low means well known.",
     ),
     "ua": Metric(
         label="Removed pictures read wrongly",

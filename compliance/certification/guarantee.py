@@ -36,8 +36,8 @@ CONDITIONS = {
     ],
     "certified": [
         NOISE_IS_HIDDEN,
-        "the data set's subject field names every data subject rightly: the unit of the guarantee is the subject",
-        "the tokenizer and the public starting model were made without the private data",
+        "{unit}",
+        "the tokenizer, the list of classes and the public starting model were made without the private data",
         "hyper-parameters were fixed before the private data were used",
         "the noise is drawn in double precision: attacks on floating-point arithmetic are outside the theorem",
         "only the base is private: the model that was in use before this version is superseded and sealed",
@@ -66,9 +66,9 @@ THEOREM_OF_STEPS = (
     "2024): Gaussian differential privacy of T noisy steps; post-processing for the training after them"
 )
 NOT_LEARNED = (
-    "No certificate is given: the base did not learn. Its loss on people it had not seen was {base:.3f} nats a token, "
-    "against {start:.3f} for the model it started from and {unigram:.3f} for a unigram model; the gate asks for "
-    "{margin:.3f} less than both. A bound on a base that learned nothing would be true and empty."
+    "No certificate is given: the base did not learn. Its loss on people it had not seen was {base:.3f} nats, "
+    "against {start:.3f} for the model it started from and {unigram:.3f} for knowing frequencies alone; the gate asks "
+    "for {margin:.3f} less than both. A bound on a base that learned nothing would be true and empty."
 )
 LIMITS = [
     "Unlearning cannot be proved from weights alone: this report attests which procedure ran on which inputs.",
@@ -88,12 +88,12 @@ def guarantee_of(
     attempt = attempts[-1]
     name = attempt.record["class"]
     refused, certificate = None, None
-    conditions = CONDITIONS.get(attempt.rung, CONDITIONS[name])
+    conditions = [one.format(unit=_unit(base)) for one in CONDITIONS.get(attempt.rung, CONDITIONS[name])]
     if attempt.rung == "dp2" and base is not None:
         if name == "certified":
             certificate = _of_base(policy, base, units=batch.plan["units"])
         else:
-            refused, conditions = not_learned(base.learned), CONDITIONS[name]
+            refused, conditions = not_learned(base.learned), list(CONDITIONS[name])
     elif name == "certified":
         certificate = _of_steps(policy, attempt.record["mechanism"], batch)
     return {
@@ -103,6 +103,13 @@ def guarantee_of(
         "certificate": certificate,
         "refused": refused,
     }
+
+
+def _unit(base: BaseView | None) -> str:
+    """What has to be true of the data for the unit to be what the certificate says."""
+    if base is not None and base.accountant.get("unit") == "record":
+        return "the unit of the guarantee is the record: what is in several records is protected less than each of them"
+    return "the data set's subject field names every data subject rightly: the unit of the guarantee is the subject"
 
 
 def _choice(attempts: Sequence[AttemptView]) -> str:

@@ -100,7 +100,9 @@ def train_base(setting: Setting[DpOptions], *, holdout: Sequence[Record], secret
         unit=options.unit,
     )
     before = material.held_out_loss()
-    rehearsed = rehearse(setting, material, mechanism, partial(_fit, setting)) if options.canaries else None
+    rehearsed = None
+    if options.canaries:
+        rehearsed = rehearse(setting, material, mechanism, fit=partial(_fit, setting), gradient=private_gradient)
     fitted = _fit(setting, material, mechanism, secret)
     learned = Learned(
         start_loss=before,

@@ -46,8 +46,15 @@ class Rehearsed:
         return {"probe": self.probe.to_mapping(), "audit": self.counts.to_mapping()}
 
 
-def rehearse(setting: Setting[DpOptions], material: Any, mechanism: Mechanism, fit: Callable[..., Any]) -> Rehearsed:  # noqa: ANN401 - any family's
-    """Probe and audit `fit(material, mechanism, secret)`; the model ends as it began.
+def rehearse(
+    setting: Setting[DpOptions],
+    material: Any,  # noqa: ANN401 - any family's
+    mechanism: Mechanism,
+    *,
+    fit: Callable[..., Any],
+    gradient: Callable[..., Gradient[int]],
+) -> Rehearsed:
+    """Probe `gradient`, the mechanism's own, and audit `fit(material, mechanism, secret)`; the model ends as it began.
 
     Raises:
         EngineError: `internal` with the first check that failed.
@@ -56,7 +63,7 @@ def rehearse(setting: Setting[DpOptions], material: Any, mechanism: Mechanism, f
     if options.canaries < 2 * PROBED:
         raise EngineError("bad_options", f"options.canaries must be 0, or at least {2 * PROBED}")
     planted = material.canaries(options.canaries, setting.seed)
-    found = probed(setting, material, planted, mechanism)
+    found = probed(setting, material, planted, mechanism, gradient)
     if found.failed:
         raise EngineError("internal", f"the DP mechanism failed its probe: {_said(found)}; no base was made")
     quarter = max(1, options.canaries // 4)
@@ -74,9 +81,15 @@ def rehearse(setting: Setting[DpOptions], material: Any, mechanism: Mechanism, f
     return Rehearsed(probe=found, counts=counts)
 
 
-def probed(setting: Setting[DpOptions], material: Any, planted: Sequence[Any], mechanism: Mechanism) -> Probe:  # noqa: ANN401 - any family's
+def probed(
+    setting: Setting[DpOptions],
+    material: Any,  # noqa: ANN401 - any family's
+    planted: Sequence[Any],
+    mechanism: Mechanism,
+    gradient: Callable[..., Gradient[int]],
+) -> Probe:
     """Single rounds of the running code on made-up units, at the weights as they are."""
-    from engine.methods.private import clipping, private_gradient  # noqa: PLC0415 - which is built on this module
+    from engine.methods.private import clipping  # noqa: PLC0415 - which is built on this module
 
     hidden, rows = _derived(setting.secret, b"probe"), setting.options.rows_per_pass
     parameters = [p for p in setting.model.parameters() if p.requires_grad]
@@ -86,7 +99,7 @@ def probed(setting: Setting[DpOptions], material: Any, planted: Sequence[Any], m
         def make(members: Sequence[Any], sample_rate: float | None) -> Gradient[int]:
             told = mechanism if sample_rate is None else replace(mechanism, sample_rate=sample_rate)
             own = material.among(members)
-            return private_gradient(own, mechanism=told, secret=hidden, rows_per_pass=rows, book=book)
+            return gradient(own, mechanism=told, secret=hidden, rows_per_pass=rows, book=book)
 
         under = running(parameters, make, units=planted[: PROBED - 1], huge=planted[PROBED - 1])
         rounds = int(np.clip(NUMBERS / sum(p.numel() for p in parameters), FEWEST, MOST))

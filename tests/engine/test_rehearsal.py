@@ -1,10 +1,10 @@
 """The rehearsal of DP training: it passes what is honest, stops what is not, and leaves nothing behind."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from audits import canaries as bounds
 from engine import checkpoints
 from engine.catalogue import check_options
 from engine.errors import EngineError
+from engine.guarantees.mechanism import Mechanism
 from engine.methods import Setting, private, rehearsal
+from engine.training import Gradient
 from tests.engine import painted, tiny
 
 SECRET = bytes(range(32))
@@ -88,33 +90,46 @@ def test_both_ways_of_clipping_are_probed(tmp_path: Path) -> None:
     assert told["probe"]["passed"]
 
 
-def stretched(parameters: Sequence[Tensor], owners: Tensor, units: int, _clip: float) -> list[Tensor]:
-    """Sums of gradients that nobody clipped."""
-    return [torch.einsum("u...->...", private._per_unit(p, owners, units)) for p in parameters]  # type: ignore[arg-type]
+def unclipped(material: Any, *, mechanism: Mechanism, **rest: Any) -> Gradient[int]:  # noqa: ANN401 - any family's
+    """The step of a mechanism that clips at a million, and divides and noises as if it clipped at its norm."""
+    wide = replace(mechanism, clip=1e6, noise_multiplier=mechanism.noise_multiplier * mechanism.clip / 1e6)
+    return private.private_gradient(material, mechanism=wide, **rest)
 
 
-def half_the_noise(secret: bytes, *, round_: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Gaussians of half the deviation."""
-    from engine.methods.secret import gaussians  # noqa: PLC0415 - the one that is replaced
+def half_the_noise(material: Any, *, mechanism: Mechanism, **rest: Any) -> Gradient[int]:  # noqa: ANN401 - any family's
+    """The step of a mechanism that says it adds twice what it adds."""
+    real = private.private_gradient(material, mechanism=mechanism, **rest)
+    nobody = private.private_gradient(material.among([]), mechanism=mechanism, **rest)
 
-    return gaussians(secret, round_=round_, count=count) / 2
+    def gradient(accelerator: Any, round_: int) -> float:  # noqa: ANN401 - untyped library
+        nobody(accelerator, round_)
+        noise = [p.grad.clone() for p in material.model.parameters()]
+        real(accelerator, round_)
+        for p, z in zip(material.model.parameters(), noise, strict=True):
+            p.grad -= z / 2
+        return 0.0
+
+    return gradient
 
 
-@pytest.mark.parametrize(
-    ("name", "broken", "check"),
-    [("_clipped", stretched, "norm"), ("gaussians", half_the_noise, "noise_deviation")],
-)
+@pytest.mark.parametrize(("broken", "check"), [(unclipped, "norm"), (half_the_noise, "noise_deviation")])
 def test_a_broken_mechanism_ends_the_job_before_a_base_is_made(
-    name: str, broken: object, check: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broken: Callable[..., Gradient[int]], check: str, tmp_path: Path
 ) -> None:
-    """Without clipping, or with half the noise, the probe says which number was wrong."""
-    monkeypatch.setattr(private, name, broken)
+    """Without clipping, or with half the noise, the probe says which number was wrong, and nothing was trained."""
     setting = pictures(tmp_path)
+    material = private._material(setting, painted.records(range(50, 58)))
+    mechanism = Mechanism(sample_rate=0.5, noise_multiplier=1.0, steps=6, clip=0.3, units=40, unit="record")
     before = weights(setting)
 
     with pytest.raises(EngineError, match=f"failed its probe: .*{check}"):
-        trained(setting)
+        rehearsal.rehearse(setting, material, mechanism, fit=never, gradient=broken)
     assert torch.equal(before, weights(setting))
+
+
+def never(*_: object) -> None:
+    """A training that must not begin."""
+    pytest.fail("a base was trained by a mechanism that had failed its probe")
 
 
 def test_without_noise_the_audit_sees_its_canaries(tmp_path: Path) -> None:
