@@ -57,7 +57,7 @@ format: $(READY) ## let ruff format the code
 soak: $(READY) ## fuzzing and long runs, by hand
 	@HYPOTHESIS_PROFILE=soak $(PYTEST) -m "soak or hypothesis" --timeout 0 $(TESTS)
 
-bench: $(READY) ## every figure of docs/results.md but the pre-trained model's (two hours)
+bench: $(READY) ## every figure of docs/results.md but the pre-trained model's (three hours)
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/demo.py
 	@$(BIN)/python benchmarks/tofu_path.py --data $(SHARED)/data/tofu
@@ -66,6 +66,9 @@ bench: $(READY) ## every figure of docs/results.md but the pre-trained model's (
 	@$(BIN)/python benchmarks/whp.py
 	@$(BIN)/python benchmarks/methods.py --data $(SHARED)/data/tofu --workdir $(WORKDIR)/methods
 	@$(BIN)/python benchmarks/restor.py --data $(SHARED)/data/restor
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/newton.py
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/dp_step.py
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mnist.py --workdir $(WORKDIR)/mnist
 
 smollm: $(READY) ## a real pre-trained model learns TOFU authors and forgets one (up to 90 minutes on two cores)
 	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_OPTIONS) -c constraints.txt gguf==0.19.0

@@ -141,9 +141,10 @@ class NoisyOptions(FitOptions):
 
     The model is clipped to norm `start_radius`; each of `noisy_steps` goes `noisy_rate` along a gradient that is
     clipped to `noisy_clip`, and shrinks the weights by `noisy_rate` * `weight_decay`. `projected`: back into the ball
-    after each step.
+    after each step. There are no adapters: the weights beside them would keep what nobody clipped or noised.
     """
 
+    lora_rank: int = field(default=0, metadata={"choices": (0,)})
     sigma: float = field(metadata={"above": 0})
     start_radius: float = above(0, 1.0)
     noisy_steps: int = at_least(1, 50)
@@ -181,7 +182,7 @@ class DpOptions(Options):
     learning_rate: float = above(0, 5e-3)
     margin: float = above(0, 0.5)
     rows_per_pass: int = at_least(1, 16)
-    clipping: str = one_of("hooks", "book-keeping")
+    clipper: str = one_of("hooks", "book-keeping")
     canaries: int = field(default=0, metadata={"low": 0})
 
 

@@ -114,7 +114,7 @@ def _check_range(limits: Mapping[str, Any], value: Any, *, what: str, code: Code
     if value is None or not limits:
         return
     if "choices" in limits and value not in limits["choices"]:
-        raise EngineError(code, f"{what} must be one of: {', '.join(limits['choices'])}")
+        raise EngineError(code, f"{what} must be one of: {', '.join(map(str, limits['choices']))}")
     if "low" in limits and value < limits["low"]:
         raise EngineError(code, f"{what} must be at least {limits['low']}")
     if "above" in limits and value <= limits["above"]:

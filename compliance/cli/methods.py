@@ -50,10 +50,11 @@ def list_(
     answer(value, as_json=as_json, people=listing(_COLUMNS, empty="No method serves this."))
 
 
-@app.command("show", epilog=example("expunge method show npo"))
+@app.command("show", epilog=example("expunge method show npo", "expunge method show noisy-ft --task image"))
 def show(
     *,
     name: Annotated[str, typer.Argument(metavar="METHOD", help="One of 'expunge method list'.")],
+    task: Annotated[str | None, typer.Option("--task", metavar="T", help="The family of models it is for.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show one method with every setting that --set can change, and its default.
@@ -61,7 +62,8 @@ def show(
     A learning rate without a default is chosen by the model's size; the evidence of a run says which it was.
     """
     spec = method(name)
-    value = {key: getattr(spec, key) for key in _KEYS} | {"options": defaults("unlearn", name)}
+    _known("task", task, list(spec.tasks))
+    value = {key: getattr(spec, key) for key in _KEYS} | {"options": defaults("unlearn", name, task or spec.tasks[0])}
     answer(value, as_json=as_json, people=_sheet)
 
 

@@ -212,7 +212,7 @@ def _fit(setting: Setting[DpOptions], material: Material[Row], mechanism: Mechan
 @contextmanager
 def clipping(setting: Setting[DpOptions]) -> Iterator[BookKeeping | None]:
     """Within, `private_gradient` can clip as the options say: with the book that is given, or with hooks."""
-    if setting.options.clipping == "book-keeping":
+    if setting.options.clipper == "book-keeping":
         yield BookKeeping(setting.model)
         return
     with hooked(setting.model):

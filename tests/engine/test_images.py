@@ -230,6 +230,7 @@ def test_the_gabor_filters_are_fixed_and_blind_to_brightness() -> None:
         ({"labels": ["one", "two"], "size": 30}, "multiple of 4"),
         ({"labels": ["one", "two"], "architecture": "transformer"}, "must be one of"),
         ({"labels": ["one", "two"], "mean": 0.1}, "unknown key"),
+        ({"labels": ["one", "two"], "channels": 2}, "must be one of: 1, 3"),
     ],
 )
 def test_a_start_that_cannot_be_made_is_refused(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:

@@ -165,6 +165,12 @@ def test_weights_that_would_change_sign_are_refused() -> None:
         noisy.noisy_ft(pictures_setting(noisy_rate=1.0, weight_decay=1.0))
 
 
+def test_adapters_cannot_be_asked_for() -> None:
+    """Frozen weights beside them would be read back as they were, with all that they know."""
+    with pytest.raises(EngineError, match=r"lora_rank must be one of: 0"):
+        check_options("unlearn", "noisy-ft", {**OPTIONS, "lora_rank": 4})
+
+
 def test_the_whole_method_trains_on_what_is_left() -> None:
     """After the noise, ordinary training is free."""
     setting = pictures_setting(epochs=30, learning_rate=0.01)

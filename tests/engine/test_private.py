@@ -188,7 +188,7 @@ def test_a_base_with_little_noise_learns_and_one_with_much_does_not() -> None:
 
 def test_both_ways_of_clipping_train_the_same_base() -> None:
     """The same secret and the same clipped sums, up to rounding; Adam divides by a gradient that is mostly noise."""
-    hooks, books = (base(sigma=1.0, steps=3, clipping=way)[1] for way in ("hooks", "book-keeping"))
+    hooks, books = (base(sigma=1.0, steps=3, clipper=way)[1] for way in ("hooks", "book-keeping"))
     assert torch.allclose(hooks, books, atol=1e-5)
 
 

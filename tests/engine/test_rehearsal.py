@@ -85,7 +85,7 @@ def test_a_rehearsal_does_not_change_the_base(tmp_path: Path) -> None:
 
 def test_both_ways_of_clipping_are_probed(tmp_path: Path) -> None:
     """The probe runs what the training will run."""
-    told = trained(pictures(tmp_path, clipping="book-keeping")).to_mapping()
+    told = trained(pictures(tmp_path, clipper="book-keeping")).to_mapping()
 
     assert told["probe"]["passed"]
 
