@@ -209,8 +209,6 @@ def _base(value: Mapping[str, Any], task: str) -> dict[str, Any]:
         raise _wrong(f"[base] lacks '{missing[0]}'; it needs epsilon, sample_rate and steps")
     options = {key: setting for key, setting in base.items() if key != "epsilon"}
     _options("base", "dp_base", None, {**options, "sigma": 1.0}, task)
-    if not options.get("margin", 1) > 0:
-        raise _wrong("'margin' in [base] must be above 0: a base that is no better than its start has learned nothing")
     return {**options, "epsilon": _number(base, "epsilon", 8.0)}
 
 

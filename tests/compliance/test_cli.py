@@ -245,7 +245,7 @@ def test_methods_are_listed_with_what_they_may_claim() -> None:
     """The catalogue's own words, filtered by scope."""
     methods = answer_without_desk("method", "list", "--scope", "domain")
 
-    assert [method["name"] for method in methods] == ["retrain", "sisa"]
+    assert [method["name"] for method in methods] == ["retrain", "noisy-ft", "sisa"]
     assert set(methods[0]) == {"name", "tasks", "scopes", "guarantee", "needs", "source"}
     assert methods[0]["guarantee"] == "exact"
     assert "use one of: records" in refusal(run("method", "list", "--scope", "nonsense"))

@@ -315,7 +315,7 @@ def test_a_picture_of_nobody_is_found_by_its_id(services: Services, tmp_path: Pa
         (HEAD.replace("dp2", "npo") + GATE.format(metric="ta"), "'npo' is unknown"),
         (HEAD.replace("image", "sound") + GATE.format(metric="ta"), "task 'sound' is unknown"),
         (HEAD + BASE + "answer_weight = 2.0\n" + GATE.format(metric="ta"), "[base]"),
-        (HEAD + BASE + "margin = 0\n" + GATE.format(metric="ta"), "'margin' in [base] must be above 0"),
+        (HEAD + BASE + "margin = 0\n" + GATE.format(metric="ta"), "margin must be above 0"),
         (HEAD + BASE + GATE.format(metric="mia_auc") + "minimum_n = 3\n", "at least 10"),
         ('name = "t"\nladder = ["retrain"]\n' + GATE.format(metric="ta"), "'ta' is unknown"),
     ],

@@ -25,10 +25,14 @@ SMALL = {
     "context_pairs": 1,
     "learning_rate": 1e-2,
     "shards": 2,
+    "sigma": 1e-3,
+    "noisy_steps": 2,
 }
 TRAINED = [
     spec for spec in METHODS if issubclass(spec.options, ComputeOptions) and spec.guarantee is not Guarantee.SUPPRESSION
 ]
+# Noisy steps take no adapters (`engine.options.NoisyOptions`), and their noise is fresh in every run.
+REPEATABLE = [spec for spec in TRAINED if spec.name != "noisy-ft"]
 FORGET, RETAIN = tiny.records(range(2)), tiny.records(range(2, 6))
 
 
@@ -56,7 +60,7 @@ def state(folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("spec", TRAINED, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", REPEATABLE, ids=lambda spec: spec.name)
 def test_every_method_trains_adapters(tmp_path: Path, spec: MethodSpec, precision: str) -> None:
     """The saved model is a plain one in float32, changed in the matrices of its blocks and nowhere else."""
     fields = told(spec, tmp_path)
