@@ -77,6 +77,7 @@ LIMITS = [
     "The measurements are estimates with intervals; a test that found nothing does not show that nothing can be found.",
 ]
 FEW = "The batch covers {n} data subjects: with so few, a comparison of the two versions points at them."
+NOT_MEASURED = "Not measured, because the numbers at hand did not allow it: {metrics}."
 SMALL = 5
 SIGNIFICANCE = 0.05  # of a one-run audit
 
@@ -129,10 +130,11 @@ def not_learned(learned: Mapping[str, Any]) -> str:
     )
 
 
-def limits_of(batch: BatchView) -> list[str]:
-    """What the report does not claim."""
+def limits_of(batch: BatchView, missing: Sequence[str] = ()) -> list[str]:
+    """What the report does not claim; `missing` are metrics that could not be measured."""
     subjects = batch.plan["subjects"]
-    return LIMITS + ([FEW.format(n=subjects)] if subjects < SMALL else [])
+    few = [FEW.format(n=subjects)] if subjects < SMALL else []
+    return LIMITS + few + ([NOT_MEASURED.format(metrics=", ".join(missing))] if missing else [])
 
 
 def _of_base(policy: Policy, base: BaseView, *, units: int) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def predicate_of(
             for key in ("suite", "suiteVersion", "seed", "seedCheckpoint", "evidenceDigest", "findings")
         },
         "gates": record["gates"],
-        "limits": limits_of(batch),
+        "limits": limits_of(batch, record["notMeasured"]),
         "previousReportDigest": None if previous is None else previous.digest,
         "witnessed": False,
     }

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,8 +122,8 @@ class Attempt:
         origin: dict[str, Any],
     ) -> dict[str, Any]:
         made = unlearned.evidence
-        findings = evidence.to_mapping()["findings"]
-        numbers = json.dumps({"findings": findings}, sort_keys=True, indent=1) + "\n"
+        findings, missing = measured(evidence.to_mapping()["findings"])
+        numbers = json.dumps({"findings": findings, "notMeasured": missing}, sort_keys=True, indent=1) + "\n"
         base = None
         if unlearned.base is not None:
             base_digest, _ = self._desk.store.adopt(unlearned.base.path)
@@ -153,6 +153,7 @@ class Attempt:
             "seed": str(seed),
             "seedCheckpoint": origin,
             "findings": findings,
+            "notMeasured": missing,
             "numbers": numbers,
             "evidenceDigest": hashlib.sha256(numbers.encode()).hexdigest(),
             "class": self._guarantee_class(),
@@ -191,6 +192,18 @@ class Attempt:
         for digest in (record["weightsDigest"], (record["newBase"] or {}).get("digest")):
             if digest is not None:
                 shutil.rmtree(self._desk.store.model_path(digest), ignore_errors=True)
+
+
+def measured(findings: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The findings that have a value for the new model, and the metrics of those that have none.
+
+    A ratio whose denominator is too close to 0 has none. A gate on such a metric has failed already; a report has no
+    place for a value that is not there, and names the metric among its limits.
+    """
+    return (
+        [finding for finding in findings if finding["after"] is not None],
+        [str(finding["metric"]) for finding in findings if finding["after"] is None],
+    )
 
 
 def _why(blocking: list[Result]) -> str:

@@ -13,6 +13,7 @@ All that the model carries over must be inside the clipped vector, so a model wh
 (`engine.methods.secret`).
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -104,7 +105,7 @@ def take_steps(model: PreTrainedModel, steps: Sequence[Sequence[Piece]], told: S
 def _step(parameters: Sequence[nn.Parameter], told: Steps, noise: Sequence[Tensor], loss: float) -> None:
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     norm = float(torch.stack([g.double().norm() for g in gradients]).norm())
-    if not (loss == loss and norm < float("inf")):  # noqa: PLR0124 - NaN is what differs from itself
+    if not (math.isfinite(loss) and math.isfinite(norm)):
         raise EngineError("not_finite", "the loss or its gradient was not finite; that step was not taken")
     direction = told.learning_rate * min(1.0, told.clip / norm) if norm else 0.0
     for p, g, z in zip(parameters, gradients, noise, strict=True):

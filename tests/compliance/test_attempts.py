@@ -1,0 +1,48 @@
+"""What an attempt's evidence becomes: values that are there in the report, metrics that are not among its limits."""
+
+from datetime import UTC, datetime
+
+from audits import statement
+from audits.gates import Gate, judge_all
+from compliance.certification.guarantee import limits_of
+from compliance.execution.attempts import measured
+from compliance.ledger.lifecycle import RunState
+from compliance.ledger.views import BatchView
+from tests.audits.bundles import Desk
+
+NOTHING = {"metric": "recovery", "before": None, "after": None, "reference": None, "difference": None}
+BATCH = BatchView(
+    id="b",
+    model_id="m",
+    plan={"subjects": 12},
+    plan_digest="0",
+    plan_index=1,
+    planned_at=datetime(2026, 11, 20, tzinfo=UTC),
+    challenge_ends=None,
+    run_id="r",
+    run_state=RunState.CLAIMED,
+    progress={},
+)
+GATE = Gate(metric="recovery", direction="within", margin=0.1, minimum_n=1)
+
+
+def test_a_metric_that_could_not_be_measured_is_named_and_has_no_place_among_findings() -> None:
+    """A report with the finding itself breaks the schema, and its run would never end."""
+    report = Desk().predicate()
+    findings = [dict(one) for one in report["evidence"]["findings"]]
+
+    found, missing = measured([*findings, dict(NOTHING)])
+
+    assert (found, missing) == (findings, ["recovery"])
+    assert "recovery" in limits_of(BATCH, missing)[-1]
+    assert limits_of(BATCH) == limits_of(BATCH, [])
+    report["evidence"]["findings"] = found  # type: ignore[typeddict-item]
+    statement.build(report)
+
+
+def test_a_gate_on_it_fails_with_the_finding_and_without() -> None:
+    """So that the verifier, who sees the report alone, judges as the desk did."""
+    (with_it,), (without,) = judge_all([GATE], [dict(NOTHING)]), judge_all([GATE], [])
+
+    assert with_it.outcome == without.outcome == "missing"
+    assert with_it.to_json() == without.to_json()
