@@ -32,6 +32,7 @@ from engine.errors import EngineError
 READY = b"ready\n"
 PATIENCE = timedelta(minutes=30)  # of one process for another; reading a large model can take minutes
 END_S = 10.0  # that a process is given to end by itself
+DYING_S = 3.0  # from a broken connection to a process that can be waited for
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 
 
@@ -81,7 +82,7 @@ def together(job: Job, workdir: Path) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
-            if any(other.poll() for other in others):
+            if any(_ended_badly(other) for other in others):
                 raise _died() from error
             raise
 
@@ -136,6 +137,14 @@ def _end(other: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         other.kill()
         other.wait()
+
+
+def _ended_badly(other: subprocess.Popen[bytes]) -> bool:
+    """A killed process closes its connection, which is what we hear, a moment before it can be waited for."""
+    try:
+        return other.wait(DYING_S) != 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _died() -> EngineError:
