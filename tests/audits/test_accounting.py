@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,16 @@ from hypothesis import strategies as st
 
 from audits import accountant
 
+SINGLE = [
+    (0.1, 4.0, 60, 1e-5),
+    (0.02, 1.2, 400, 1e-5),
+    (0.3, 6.0, 100, 1e-6),
+    (0.5, 1.0, 10, 1e-3),
+    (1.0, 2.0, 5, 1e-5),
+    (0.01, 0.8, 1000, 1e-5),
+    (0.3, 0.7, 3, 1e-4),
+]
+GROUPS = [(0.1, 4.0, 60, 1e-5, 3), (0.3, 6.0, 40, 1e-6, 5), (0.5, 3.0, 5, 1e-4, 2), (1.0, 8.0, 4, 1e-5, 4)]
 rates = st.floats(1e-4, 1.0)
 noises = st.floats(0.5, 20.0)
 
@@ -52,6 +63,58 @@ def test_the_bound_is_above_what_numerical_composition_finds(rate: float, noise:
     ours = accountant.epsilon(sample_rate=rate, noise_multiplier=noise, steps=steps, delta=1e-5)
 
     assert ours.epsilon >= found.get_epsilon(delta=1e-5, eps_error=error) - error
+
+
+def theirs(accountant_: Any, event: Any, steps: int, delta: float) -> float:  # noqa: ANN401 - an untyped library
+    """The epsilon of one of dp-accounting's accountants for an event repeated `steps` times."""
+    event_module = pytest.importorskip("dp_accounting")
+    return float(accountant_.compose(event_module.SelfComposedDpEvent(event, steps)).get_epsilon(delta))
+
+
+def sampled(rate: float, noise: float) -> Any:  # noqa: ANN401 - an untyped library
+    """A round of DP training in dp-accounting's words."""
+    event = pytest.importorskip("dp_accounting")
+    return event.PoissonSampledDpEvent(rate, event.GaussianDpEvent(noise))
+
+
+@pytest.mark.parametrize(("rate", "noise", "steps", "delta"), SINGLE)
+def test_the_bound_lies_between_the_two_of_dp_accounting(rate: float, noise: float, steps: int, delta: float) -> None:
+    """Not below the tight composition of privacy loss, not above that library's Renyi bound at the order it took."""
+    tight = pytest.importorskip("dp_accounting.pld.pld_privacy_accountant")
+    renyi = pytest.importorskip("dp_accounting.rdp.rdp_privacy_accountant")
+    ours = accountant.epsilon(sample_rate=rate, noise_multiplier=noise, steps=steps, delta=delta)
+    below = theirs(tight.PLDAccountant(value_discretization_interval=1e-3), sampled(rate, noise), steps, delta)
+    above = theirs(renyi.RdpAccountant(orders=[ours.order]), sampled(rate, noise), steps, delta)
+
+    assert below <= ours.epsilon <= above * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("rate", "noise", "steps", "delta"), SINGLE)
+def test_the_bound_wastes_less_than_a_hundredth_of_the_usual_one(
+    rate: float, noise: float, steps: int, delta: float
+) -> None:
+    """Their accountant tries orders that lie between ours, and is lower by 1 % at most."""
+    renyi = pytest.importorskip("dp_accounting.rdp.rdp_privacy_accountant")
+    ours = accountant.epsilon(sample_rate=rate, noise_multiplier=noise, steps=steps, delta=delta).epsilon
+    orders = [*(k / 5 for k in range(10, 55)), *range(11, 64)]  # below 2 its series does not always converge
+    usual = theirs(renyi.RdpAccountant(orders=orders), sampled(rate, noise), steps, delta)
+
+    assert ours <= 1.01 * usual
+
+
+@pytest.mark.parametrize(("rate", "noise", "steps", "delta", "group"), GROUPS)
+def test_groups_are_not_below_the_tight_composition(
+    rate: float, noise: float, steps: int, delta: float, group: int
+) -> None:
+    """A group of k is a mixture of Gaussians, which dp-accounting composes without loss."""
+    event = pytest.importorskip("dp_accounting.dp_event")
+    tight = pytest.importorskip("dp_accounting.pld.pld_privacy_accountant")
+    chances = [math.comb(group, j) * rate**j * (1 - rate) ** (group - j) for j in range(group + 1)]
+    mixture = event.MixtureOfGaussiansDpEvent(noise, list(range(group + 1)), chances)
+    ours = accountant.epsilon(sample_rate=rate, noise_multiplier=noise, steps=steps, delta=delta, group=group).epsilon
+    found = theirs(tight.PLDAccountant(value_discretization_interval=1e-2), mixture, steps, delta)
+
+    assert found <= ours <= 1.5 * found
 
 
 @given(noises, st.integers(2, 40), st.integers(1, 8))
