@@ -137,6 +137,7 @@ class Certificate(TypedDict):
     singleEpsilon: float
     accountant: Accountant
     unitsDeletedSinceBase: int
+    unitsLeft: int | None
     epsilonLimit: float
     seedCommitment: str
     learned: Learned | None

@@ -11,7 +11,7 @@
      9  report digest          the log's entry is about exactly these bytes
     10  evidence               the numbers' file is the one that the report names, and says what the report says
     11  gates                  every gate, judged again from its interval, allows the publication
-    12  certificate            the stated epsilon is not below the one computed again, nor above its limit
+    12  certificate            epsilon is not below the one computed again, nor above its limit; so is what is left
     13  page                   the HTML page is what the verified report renders to
     14  model                  (only with a model folder) the model at hand is the one reported on
 
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from audits import bundle, canaries, dsse, gates, keys, log, mechanisms, model, note, statement
+from audits import budget, bundle, canaries, dsse, gates, keys, log, mechanisms, model, note, statement
 from audits import policy as policies
 from audits import proof as proofs
 from audits.errors import VerificationError, require
@@ -213,6 +213,7 @@ def _check_certificate(state: _State) -> str:
         require(stated >= bound - EPSILON_TOLERANCE, f"The stated {name} {stated} is below the computed {bound:.6f}.")
     require(certificate["epsilon"] <= certificate["epsilonLimit"], "The epsilon is above the policy's limit.")
     require(certificate["delta"] * certificate["points"] < 1, "The delta reaches one in the number of points.")
+    require_left(certificate)
     require_not_refuted(certificate)
     units = certificate["unitsDeletedSinceBase"]
     return f"epsilon {certificate['epsilon']:.4g} at delta {certificate['delta']:.2g} covers {units} deleted unit(s)."
@@ -240,6 +241,20 @@ def recompute(certificate: Certificate, group: int) -> float:
         return mechanisms.epsilon(certificate["accountant"], delta=certificate["delta"], group=group)
     except ValueError as fault:
         raise VerificationError(f"The certificate's mechanism can't be accounted for. {fault}") from fault
+
+
+def require_left(certificate: Certificate) -> None:
+    """Refuse a deletion budget that promises more than its mechanism can keep.
+
+    What is stated may be less than what is left; the bound for the group with all of it is computed again.
+    """
+    told, deleted = certificate["unitsLeft"], certificate["unitsDeletedSinceBase"]
+    used_up = certificate["accountant"]["mechanism"] in budget.USED_UP
+    require((told is not None) == used_up, "The certificate does not say what its mechanism has left for others.")
+    if told:
+        kept = deleted + told < certificate["points"]
+        kept = kept and recompute(certificate, deleted + told) <= certificate["epsilonLimit"] + EPSILON_TOLERANCE
+        require(kept, f"{told} more unit(s) do not fit below the policy's limit, as the report says they do.")
 
 
 def require_not_refuted(certificate: Certificate) -> None:

@@ -199,6 +199,7 @@ def _certificate(certificate: Certificate | None) -> str:
         ("Units in the training data", words.exact_number(certificate["points"])),
         ("Units deleted since the base was trained", words.exact_number(certificate["unitsDeletedSinceBase"])),
         ("ε for all of them together", words.exact_number(certificate["epsilon"])),
+        ("Units that may still be deleted", words.left(certificate)),
         ("ε for one unit", words.exact_number(certificate["singleEpsilon"])),
         ("δ", words.small(certificate["delta"])),
         ("Largest ε that the policy allows", words.exact_number(certificate["epsilonLimit"])),

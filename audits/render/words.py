@@ -271,6 +271,16 @@ def bound(certificate: Certificate) -> str:
     )
 
 
+def left(certificate: Certificate) -> str:
+    """What the deletion budget leaves for those who ask later."""
+    more, limit = certificate["unitsLeft"], number(certificate["epsilonLimit"])
+    if more is None:
+        return "As many as ask: the bound is the same for any number of them, and nothing is used up."
+    if not more:
+        return f"None: one more would take ε for all of them above {limit}. The next retraining makes a new base."
+    return f"{exact_number(more)}, before ε for all of them together passes {limit}."
+
+
 MECHANISMS = {
     "poisson_subsampled_gaussian": "Gaussian noise on clipped sums over Poisson-sampled units",
     "noisy_clipped_steps": "Gaussian noise on every step of a clipped model along clipped gradients",

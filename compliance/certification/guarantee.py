@@ -8,7 +8,7 @@ unit deleted since the base was trained.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from audits import canaries, mechanisms
+from audits import budget, canaries, mechanisms
 from compliance.ledger.lifecycle import AttemptOutcome
 from compliance.ledger.views import AttemptView, BaseView, BatchView
 from compliance.policy import Policy
@@ -149,7 +149,9 @@ def _of_base(policy: Policy, base: BaseView, *, units: int) -> dict[str, Any]:
         "audit": audited(base.accountant.get("audit"), delta=policy.delta),
     }
     record = {name: base.accountant[name] for name in names}
-    return certificate_of(policy, record, group=base.units_deleted + units) | told
+    group, limits = base.units_deleted + units, {"delta": policy.delta, "limit": policy.epsilon_limit}
+    more = budget.left(record, **limits, points=base.units, deleted=group)
+    return certificate_of(policy, record, group=group) | told | {"unitsLeft": more}
 
 
 def _of_steps(policy: Policy, mechanism: Mapping[str, Any], batch: BatchView) -> dict[str, Any]:
@@ -189,5 +191,6 @@ def certificate_of(policy: Policy, record: Mapping[str, Any], *, group: int) -> 
         "internalStateCovered": mechanisms.COVERS_STATE[record["mechanism"]],
         "audit": None,
         "unitsDeletedSinceBase": group,
+        "unitsLeft": None,
         "epsilonLimit": policy.epsilon_limit,
     }

@@ -123,6 +123,7 @@ def certificate(units: int = 3) -> dict[str, Any]:
             "clip": 1,
         },
         "unitsDeletedSinceBase": units,
+        "unitsLeft": 7 - units,
         "epsilonLimit": 8,
         "seedCommitment": hex_digest("a secret"),
         "learned": {"startLoss": 5.51, "unigramLoss": 5.02, "baseLoss": 4.33, "margin": 0.2, "learned": True},

@@ -1,0 +1,59 @@
+"""The deletion budget of a DP base: the bound for everyone deleted since it was trained, and how many more may follow.
+
+Each deleted unit joins one group, and the bound is that group's own (`mechanisms.epsilon`), never k times the bound for
+one. The budget is the largest group whose bound stays within the policy's limit; the last of all units never fits,
+because a base of nobody bounds nothing. A mechanism that starts anew from every model has no budget to use up.
+
+Bounds grow with the group, which is what lets the largest one be searched for by halving.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from audits import accountant, mechanisms
+
+USED_UP = frozenset({mechanisms.POISSON})
+Record = Mapping[str, Any]
+
+
+def bound(record: Record, *, delta: float, group: int) -> float:
+    """Epsilon at `delta` for `group` deleted units: 0 for nobody, infinite where the accountant bounds no such group."""
+    if group == 0:
+        return 0.0
+    if record["mechanism"] in USED_UP and group > accountant.LARGEST_GROUP:
+        return math.inf
+    return mechanisms.epsilon(record, delta=delta, group=group)
+
+
+def fits(record: Record, *, delta: float, limit: float, points: int, group: int) -> bool:
+    """Whether `group` of the `points` units may be deleted in all: below the last one, and within `limit`."""
+    return group < points and bound(record, delta=delta, group=group) <= limit
+
+
+def left(record: Record, *, delta: float, limit: float, points: int, deleted: int) -> int | None:
+    """How many more units fit after `deleted` ones; None for a mechanism that uses nothing up."""
+    if record["mechanism"] not in USED_UP:
+        return None
+    names = ("mechanism", *mechanisms.CONSTANTS[record["mechanism"]])
+    told = tuple((name, record[name]) for name in names if name in record)
+    return max(0, _largest(told, delta, limit, points) - deleted)
+
+
+@lru_cache(maxsize=128)
+def _largest(told: tuple[tuple[str, Any], ...], delta: float, limit: float, points: int) -> int:
+    """The largest group that fits: doubled until one does not, then halved. Small groups are quick to account for."""
+    record = dict(told)
+
+    def reached(group: int) -> bool:
+        return fits(record, delta=delta, limit=limit, points=points, group=group)
+
+    high = 1
+    while reached(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if reached(middle) else (low, middle)
+    return low
