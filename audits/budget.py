@@ -19,7 +19,7 @@ Record = Mapping[str, Any]
 
 
 def bound(record: Record, *, delta: float, group: int) -> float:
-    """Epsilon at `delta` for `group` deleted units: 0 for nobody, infinite where the accountant bounds no such group."""
+    """Epsilon at `delta` for `group` deleted units: 0 for nobody, infinite for more than the accountant bounds."""
     if group == 0:
         return 0.0
     if record["mechanism"] in USED_UP and group > accountant.LARGEST_GROUP:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from audits import mechanisms
+from audits import accountant, budget, mechanisms
 from compliance import policy as policies
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import FINAL
@@ -135,8 +135,12 @@ def digest_of(value: Mapping[str, Any]) -> str:
 
 def group_bound(base: BaseView, *, units: int, delta: float) -> float:
     """ε at `delta` for this batch's units together with all units deleted since the base was trained."""
-    record = {"mechanism": mechanisms.POISSON, **base.accountant}
-    return mechanisms.epsilon(record, delta=delta, group=base.units_deleted + units)
+    return budget.bound(mechanism_of(base), delta=delta, group=base.units_deleted + units)
+
+
+def mechanism_of(base: BaseView) -> dict[str, Any]:
+    """The accountant record of a base, as `audits` reads it."""
+    return {"mechanism": mechanisms.POISSON, **base.accountant}
 
 
 def _plan(
@@ -192,6 +196,12 @@ def _refuse_dp2(policy: Policy, base: BaseView | None, units: int) -> str | None
         return "the batch would delete every unit the DP base was trained on"
     if policy.delta >= 1 / base.units:
         return f"delta must stay below 1/{base.units}, one over the number of units"
+    return _refuse_group(policy, base, units)
+
+
+def _refuse_group(policy: Policy, base: BaseView, units: int) -> str | None:
+    if base.units_deleted + units > accountant.LARGEST_GROUP:
+        return f"the accountant bounds groups of at most {accountant.LARGEST_GROUP} units, and this is a larger one"
     bound = group_bound(base, units=units, delta=policy.delta)
     if bound > policy.epsilon_limit:
         return (

@@ -11,12 +11,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from audits import dsse, mechanisms, statement, verify
+from audits import budget, dsse, mechanisms, statement, verify
 from audits.render import html
 from compliance import policy as policies
 from compliance.certification.report import ended_attempts, predicate_of
 from compliance.desk import Desk
-from compliance.errors import UnavailableError
+from compliance.errors import ConflictError, UnavailableError
 from compliance.ledger.entries import rfc3339
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import ItemState
@@ -136,9 +136,12 @@ def _replace_base(desk: Desk, ledger: Ledger, batch: BatchView, made: dict[str, 
 def _spend(desk: Desk, ledger: Ledger, batch: BatchView, policy: Policy) -> None:
     """The base that stays has seen the deleted units: whatever rung published, they count against it."""
     base = ledger.base(batch.model_id)
+    if (None if base is None else base.digest) != batch.plan["baseDigest"]:
+        message = "the DP base is not the one that the batch was planned for; nothing was published"
+        raise ConflictError(message, code="base-changed")
     if base is None:
         return
     base = ledger.spend_budget(base_id=base.id, units=batch.plan["units"], batch_id=batch.id, now=desk.clock())
     record = {"mechanism": mechanisms.POISSON, **base.accountant}
-    if mechanisms.epsilon(record, delta=policy.delta, group=base.units_deleted) > policy.epsilon_limit:
+    if budget.bound(record, delta=policy.delta, group=base.units_deleted) > policy.epsilon_limit:
         ledger.mark_spent(base_id=base.id, batch_id=batch.id, now=desk.clock())

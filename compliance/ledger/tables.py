@@ -12,6 +12,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    CheckConstraint,
     DateTime,
     Dialect,
     Float,
@@ -257,6 +258,16 @@ class Base(Table):
     units: Mapped[int]
     units_deleted: Mapped[int]
     trained_at: Mapped[datetime]
+
+
+class Charge(Table):
+    """What a batch cost a DP base. A batch pays once: it is the key."""
+
+    __tablename__ = "charges"
+    __table_args__ = (CheckConstraint("units > 0", name="ck_charges_units"),)
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"), primary_key=True)
+    base_id: Mapped[str] = mapped_column(ForeignKey("bases.id"), index=True)
+    units: Mapped[int]
 
 
 class Item(Table):

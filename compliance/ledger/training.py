@@ -318,12 +318,31 @@ class Training(LedgerCore):
         return None if row is None else _base(row)
 
     def spend_budget(self, *, base_id: str, units: int, batch_id: str, now: datetime) -> BaseView:
-        """Count a batch's deleted units against the base (in the transaction that publishes the batch)."""
+        """Count a batch's deleted units against the base (in the transaction that publishes the batch).
+
+        ConflictError for a batch that has paid, for one of another model, and for a base that was replaced: whoever
+        asks for that is about to publish twice.
+        """
         row = self._get(tables.Base, base_id, "base")
+        batch = self._get(tables.Batch, batch_id, "batch")
+        if self._session.get(tables.Charge, batch_id) is not None:
+            message = "this batch was charged to the deletion budget already; nothing was written"
+            raise ConflictError(message, code="charged-already")
+        if row.state == "retired" or row.model_id != batch.model_id or units < 1:
+            message = "this batch cannot be charged to that DP base; nothing was written"
+            raise ConflictError(message, code="wrong-charge")
+        self._session.add(tables.Charge(batch_id=batch_id, base_id=base_id, units=units))
         row.units_deleted += units
+        self._session.flush()
         data = {"baseId": base_id, "batchId": batch_id, "unitsDeleted": row.units_deleted}
         self._append(EntryKind.BUDGET_CHANGED, data, now)
         return _base(row)
+
+    def charges(self, base_id: str) -> dict[str, int]:
+        """The units that each batch was charged to a base, by batch; they add up to what was deleted."""
+        charge = tables.Charge
+        query = select(charge.batch_id, charge.units).where(charge.base_id == base_id)
+        return {batch_id: units for batch_id, units in self._session.execute(query)}  # noqa: C416 - rows are no pairs
 
     def mark_spent(self, *, base_id: str, batch_id: str, now: datetime) -> None:
         """The base's group bound passed the policy's limit: no further certificate rests on it."""

@@ -415,13 +415,23 @@ def test_budget_is_spent_with_the_version_or_not_at_all(services: Services) -> N
         assert (len(ledger.versions("m1")), base and base.units_deleted, ledger.head().size) == (2, 3, before + 2)
 
 
+def _another(desk: Services, ledger: Ledger, number: int) -> BatchView:
+    """One more batch of the model, with no items: the ones before it count as ended."""
+    if (open_ := ledger.open_batch("m1")) is not None:
+        mine = ledger.claim(run_id=open_.run_id, lease=LEASE, now=desk.clock())
+        assert mine is not None
+        ledger.finish_run(mine, challenge_ends=desk.clock(), now=desk.clock())
+    _plan_by_hand(ledger, f"another-{number}", desk)
+    return ledger.batch(f"another-{number}")
+
+
 def test_budget_cumulates_until_a_new_base(services: Services) -> None:
     """Units add up over batches; a spent base stays spent; a new base starts at nothing."""
     batch = planned_batch(services)
     add_base(services)
-    for _ in range(2):
+    for number in range(2):
         with services.transaction() as ledger:
-            _publish_and_spend(services, ledger, batch)
+            _publish_and_spend(services, ledger, _another(services, ledger, number))
     with services.transaction() as ledger:
         base = ledger.base("m1")
         assert base is not None

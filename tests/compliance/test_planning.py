@@ -277,9 +277,10 @@ def test_plan_counts_the_budget_of_the_base(services: Services) -> None:
         (_base(units=100_000), 1, "below 1/100000"),
         (_base(accountant={"sampleRate": 0.5, "noiseMultiplier": 0.6, "steps": 40}), 9, "does not reach"),
         (_base(units_deleted=60), 9, "does not reach"),
+        (_base(units=5000, units_deleted=1020), 9, "at most 1024 units"),
         (_base(), 1, None),
     ],
-    ids=["none", "spent", "all", "rest", "delta", "noise", "cumulated", "sound"],
+    ids=["none", "spent", "all", "rest", "delta", "noise", "cumulated", "many", "sound"],
 )
 def test_dp2_is_refused_for_what_would_void_its_certificate(
     base: BaseView | None, units: int, reason: str | None
