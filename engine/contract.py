@@ -50,6 +50,7 @@ class Kind(StrEnum):
     DP_BASE = "dp_base"
     UNLEARN = "unlearn"
     EVALUATE = "evaluate"
+    AUDIT = "audit"
 
 
 NEEDS: dict[Kind, tuple[str, ...]] = {
@@ -58,6 +59,7 @@ NEEDS: dict[Kind, tuple[str, ...]] = {
     Kind.DP_BASE: ("out", "model", "train", "holdout"),
     Kind.UNLEARN: ("out", "method"),
     Kind.EVALUATE: ("models",),
+    Kind.AUDIT: ("models", "model", "train", "forget", "holdout"),
 }
 
 
@@ -212,6 +214,7 @@ class Evidence:
     suite: str | None = None
     suite_version: str | None = None
     tuning: dict[str, Any] | None = None
+    rests_on: dict[str, Any] | None = None  # of an audit: how many shadows, and examples of which kind
 
     @classmethod
     def from_json(cls, text: str) -> "Evidence":

@@ -304,17 +304,35 @@ class EvaluateOptions(Options):
     rows_per_pass: int = at_least(1, 512)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShadowOptions(Options):
+    """A per-example audit: how many shadow models, each with the options of `training` and of the method, if any.
+
+    `outsiders` is a number of units of the holdout set (0: up to twice the forget set's). Shadows are trained side by
+    side in `processes`, which changes time and nothing else.
+    """
+
+    shadows: int = at_least(1, 16)
+    outsiders: int = at_least(0, 0)
+    resamples: int = at_least(100, 1000)
+    processes: int = at_least(1, 1)
+    training: dict[str, Any] = field(default_factory=dict)
+    method_options: dict[str, Any] = field(default_factory=dict)
+
+
 BY_KIND: dict[str, dict[str, type[Options]]] = {
     "language": {
         "initialise": InitialiseOptions,
         "train": FitOptions,
         "dp_base": PrivateOptions,
         "evaluate": EvaluateOptions,
+        "audit": ShadowOptions,
     },
     "image": {
         "initialise": ImageInitialiseOptions,
         "train": ImageFitOptions,
         "dp_base": ImagePrivateOptions,
         "evaluate": EvaluateOptions,
+        "audit": ShadowOptions,
     },
 }

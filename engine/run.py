@@ -36,11 +36,13 @@ from engine.options import (
     ImageFitOptions,
     ImageInitialiseOptions,
     InitialiseOptions,
+    ShadowOptions,
     SisaOptions,
 )
 from engine.ranks import together
 from engine.training import Fitted, Progress
 from engine.tuning import tune
+from engine.verification.privacy import per_example
 from engine.verification.suites import SUITE_VERSION, Evaluation, Folders, evaluate
 
 Maker = Callable[["Work"], "Made"]
@@ -60,6 +62,7 @@ class Made:
     seed_commitment: str | None = None
     options: Options | None = None  # as they were used: with presets in the place of what was not given
     tuning: dict[str, Any] | None = None
+    rests_on: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -270,17 +273,34 @@ def _evaluate(work: Work) -> Made:
     return Made(findings=found.findings)
 
 
+def _audit(work: Work) -> Made:
+    start = work.folder("model", work.job.model)
+    asked = per_example.Asked(
+        job=work.job,
+        options=cast("ShadowOptions", work.options),
+        start=start,
+        audited={role: work.folder(role, name) for role, name in sorted(work.job.models.items())},
+        digests=work.model_digests,
+        folder=work.workdir / work.job.cache if work.job.cache else work.scratch,
+        progress=work.progress,
+    )
+    found = per_example.audit(asked, work.records, run)
+    work.data_digests["items"] = found.items_digest
+    return Made(findings=found.findings, rests_on=found.rests_on)
+
+
 MAKERS: dict[Kind, Maker] = {
     Kind.INITIALISE: _initialise,
     Kind.TRAIN: _train,
     Kind.DP_BASE: _dp_base,
     Kind.UNLEARN: _unlearn,
     Kind.EVALUATE: _evaluate,
+    Kind.AUDIT: _audit,
 }
 
 
 def _place(job: Job, workdir: Path) -> Path | None:
-    if job.kind is Kind.EVALUATE:
+    if job.kind in (Kind.EVALUATE, Kind.AUDIT):
         return None
     out = workdir / (job.out or "")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -359,6 +379,7 @@ def _evidence(work: Work, made: Made, files: dict[str, FileDigest], seconds: flo
         suite=str(parameters["suite"]) if evaluating else None,
         suite_version=SUITE_VERSION if evaluating else None,
         tuning=made.tuning,
+        rests_on=made.rests_on,
     )
 
 

@@ -8,8 +8,8 @@ Zarifzadeh et al. 2024 (arXiv 2312.03262), offline version, with models that wer
 
 Strangers are in no model at all. The slope a says how much a model that held x would have raised it; it is chosen
 once, by attacking a shadow model whose members are known, and never on the model that is audited. The two models of
-a pair take opposite coins, so a pair is attacked with the other pairs as references: its own second half would be
-missing from the members' references and present in the others'.
+a pair take opposite coins (and of three, one is without each example), so a model is attacked with the other groups as
+references: its own group would be missing from the members' references and present in the others'.
 """
 
 from dataclasses import dataclass
@@ -41,9 +41,9 @@ class References:
         if (self.log_probs > 0).any() or (self.strangers > 0).any():
             raise EngineError("bad_data", "a log-probability lies above 0")
 
-    def without(self, pair: int) -> "References":
-        """All models but those of one pair."""
-        kept = np.arange(len(self.log_probs)) // PAIR != pair
+    def beyond(self, size: int) -> "References":
+        """All models but the first `size`, whose coins are not independent of each other's."""
+        kept = np.arange(len(self.log_probs)) >= size
         return References(log_probs=self.log_probs[kept], inside=self.inside[kept], strangers=self.strangers[kept])
 
 
@@ -67,15 +67,19 @@ def offline(
     return np.where(np.isfinite(ratios), share, np.nan)
 
 
-def choose_slope(references: References, *, gamma: float = 1.0) -> float:
-    """The slope of 0, 0.1, ... 1 with the largest AUC against the first model, by the pairs after the first.
+def choose_slope(references: References, *, gamma: float = 1.0, size: int = PAIR) -> float:
+    """The slope of 0, 0.1, ... 1 with the largest AUC against the first model, by the groups after the first.
+
+    A group is `size` models that tossed together: a pair, or three where a third of the examples is unlearned.
 
     Raises:
-        EngineError: `bad_data` below two pairs, or when no slope gives every example a score.
+        EngineError: `bad_data` below two groups, or when no slope gives every example a score.
     """
-    if len(references.log_probs) < 2 * PAIR:
-        raise EngineError("bad_data", "RMIA's slope is chosen on one pair of shadow models by at least another pair")
-    rest, members = references.without(0), references.inside[0]
+    if len(references.log_probs) < 2 * size:
+        name = "pair" if size == PAIR else f"{size}"
+        message = f"RMIA's slope is chosen on one {name} of shadow models by at least another {name}"
+        raise EngineError("bad_data", message)
+    rest, members = references.beyond(size), references.inside[0]
     found = []
     for slope in SLOPES:
         score = offline(references.log_probs[0], references.strangers[0], rest, slope=slope, gamma=gamma)
