@@ -16,6 +16,7 @@ from audits import accountant, mechanisms
 
 USED_UP = frozenset({mechanisms.POISSON})
 Record = Mapping[str, Any]
+Told = tuple[tuple[str, Any], ...]
 
 
 def bound(record: Record, *, delta: float, group: int) -> float:
@@ -24,7 +25,7 @@ def bound(record: Record, *, delta: float, group: int) -> float:
         return 0.0
     if record["mechanism"] in USED_UP and group > accountant.LARGEST_GROUP:
         return math.inf
-    return mechanisms.epsilon(record, delta=delta, group=group)
+    return _epsilon(_told(record), delta, group)
 
 
 def fits(record: Record, *, delta: float, limit: float, points: int, group: int) -> bool:
@@ -36,13 +37,21 @@ def left(record: Record, *, delta: float, limit: float, points: int, deleted: in
     """How many more units fit after `deleted` ones; None for a mechanism that uses nothing up."""
     if record["mechanism"] not in USED_UP:
         return None
-    names = ("mechanism", *mechanisms.CONSTANTS[record["mechanism"]])
-    told = tuple((name, record[name]) for name in names if name in record)
-    return max(0, _largest(told, delta, limit, points) - deleted)
+    return max(0, _largest(_told(record), delta, limit, points) - deleted)
+
+
+def _told(record: Record) -> Told:
+    """The record as a key: what is asked of one base again and again is computed once, for it can take seconds."""
+    return tuple((name, value) for name, value in record.items() if isinstance(value, str | int | float))
+
+
+@lru_cache(maxsize=1024)
+def _epsilon(told: Told, delta: float, group: int) -> float:
+    return mechanisms.epsilon(dict(told), delta=delta, group=group)
 
 
 @lru_cache(maxsize=128)
-def _largest(told: tuple[tuple[str, Any], ...], delta: float, limit: float, points: int) -> int:
+def _largest(told: Told, delta: float, limit: float, points: int) -> int:
     """The largest group that fits: doubled until one does not, then halved. Small groups are quick to account for."""
     record = dict(told)
 

@@ -1,9 +1,11 @@
 """`expunge model`: register, train, list and schedule models."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 
 from audits import model as folders
 from compliance import policy as policies
@@ -15,6 +17,7 @@ from compliance.cli.output import answer, listing, sheet
 from compliance.cli.progress import progress
 from compliance.errors import InvalidInputError
 from compliance.execution.training import Order, default_policy, register_model, train_model
+from compliance.forecast import forecast_of
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.views import DataSetView, ModelView, VersionView
 from compliance.policy import Policy
@@ -32,13 +35,17 @@ _LABELS = {
     "version": "In use",
     "guarantee": "Guarantee",
     "base": "DP base",
+    "deleted": "Units deleted",
+    "bound": "Their bound",
+    "left": "Units left",
+    "forecast": "Forecast",
     "policy": "Policy",
     "every_seconds": "Every (s)",
     "digest": "Digest",
 }
-_SHEET = sheet(_LABELS)
 _COLUMNS = {"name": "Name", "dataset": "Data set", "version": "Version", "guarantee": "Guarantee"}
-_COLUMNS |= {"base": "DP base", "every_seconds": "Every (s)"}
+_COLUMNS |= {"base": "DP base", "deleted": "Deleted", "left": "Left", "every_seconds": "Every (s)"}
+_EMPTY = "There is no model yet; train one with 'expunge model train NAME --dataset NAME'."
 _VERSIONS = {"number": "Version", "state": "State", "guarantee": "Guarantee", "published_at": "Published"}
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the model is called.")]
@@ -51,6 +58,30 @@ PolicyFile = Annotated[
     Path | None,
     typer.Option("--policy", metavar="FILE", exists=True, dir_okay=False, help="The method policy (TOML)."),
 ]
+
+
+def _sheet(value: Mapping[str, Any]) -> Iterable[RenderableType]:
+    return sheet(_LABELS)(_told(value))
+
+
+def _list(values: Sequence[Mapping[str, Any]]) -> Iterable[RenderableType]:
+    return listing(_COLUMNS, empty=_EMPTY)([_told(value) for value in values])
+
+
+def _told(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The value with its deletion budget in words."""
+    found = value["budget"]
+    if found is None:
+        return dict(value)
+    bound = "none" if found["epsilon"] is None else f"epsilon {found['epsilon']:.2f}"
+    return {
+        **value,
+        "base": value["base"] if found["learned"] else f"{value['base']}, did not learn",
+        "deleted": f"{found['deleted']} of {found['units']} ({found['unit']})",
+        "bound": f"{bound} of {found['epsilon_limit']:g} at delta {found['delta']:g}",
+        "left": str(found["left"]),
+        "forecast": found["says"],
+    }
 
 
 @app.command("add", epilog=example("expunge model add assistant ./assistant --dataset customers --start ./base"))
@@ -80,7 +111,7 @@ def add(
         chosen = given or _default(desk, data)
         register_model(desk, name=name, folder=folder, start=start, dataset=data, holdout=held, policy=chosen)
         value = _named(desk, name)
-    answer(value, as_json=as_json, people=_SHEET)
+    answer(value, as_json=as_json, people=_sheet)
 
 
 @app.command(
@@ -134,16 +165,26 @@ def train(
         with naming_log(desk.settings.workdir / "logs" / "engine-train.log"), progress() as say:
             train_model(desk, order, say=say)
         value = _named(desk, name)
-    answer(value, as_json=as_json, people=_SHEET)
+    answer(value, as_json=as_json, people=_sheet)
 
 
 @app.command("list", epilog=example("expunge model list"))
 def list_(*, workdir: Workdir = CURRENT, as_json: Json = False) -> None:
-    """List the models with the version in use and its guarantee class."""
+    """List the models with the version in use, its guarantee class, and what is left of the deletion budget."""
     with open_desk(workdir) as desk, desk.read() as ledger:
-        value = [_value(ledger, model) for model in ledger.models()]
-    empty = "There is no model yet; train one with 'expunge model train NAME --dataset NAME'."
-    answer(value, as_json=as_json, people=listing(_COLUMNS, empty=empty))
+        value = [_value(desk, ledger, model) for model in ledger.models()]
+    answer(value, as_json=as_json, people=_list)
+
+
+@app.command("show", epilog=example("expunge model show assistant"))
+def show(*, name: Name, workdir: Workdir = CURRENT, as_json: Json = False) -> None:
+    """Show a model: the version in use, and its deletion budget with the batch that will spend it.
+
+    The forecast says what it rests on: the open batch, the approved requests, or the pace of the last batches.
+    """
+    with open_desk(workdir) as desk:
+        value = _named(desk, name)
+    answer(value, as_json=as_json, people=_sheet)
 
 
 @app.command("versions", epilog=example("expunge model versions assistant"))
@@ -185,7 +226,7 @@ def schedule(
         with desk.transaction() as ledger:
             ledger.schedule(model_id=ledger.model_named(name).id, every_seconds=period, now=desk.clock())
         value = _named(desk, name)
-    answer(value, as_json=as_json, people=_SHEET)
+    answer(value, as_json=as_json, people=_sheet)
 
 
 def _given(file: Path | None) -> Policy | None:
@@ -204,13 +245,14 @@ def _data(desk: Services, dataset: str, holdout: str | None) -> tuple[DataSetVie
 
 def _named(desk: Services, name: str) -> dict[str, Any]:
     with desk.read() as ledger:
-        return _value(ledger, ledger.model_named(name))
+        return _value(desk, ledger, ledger.model_named(name))
 
 
-def _value(ledger: Ledger, model: ModelView) -> dict[str, Any]:
+def _value(desk: Services, ledger: Ledger, model: ModelView) -> dict[str, Any]:
     current = next((view for view in ledger.versions(model.id) if view.state == "current"), None)
     base = ledger.base(model.id)
     chosen = policies.parse(model.policy)
+    found = forecast_of(ledger, desk.store, model, now=desk.clock())
     return {
         "name": model.name,
         "id": model.id,
@@ -224,6 +266,7 @@ def _value(ledger: Ledger, model: ModelView) -> dict[str, Any]:
         "task": chosen.task,
         "policy": chosen.name,
         "every_seconds": model.every_seconds,
+        "budget": None if found is None else found.to_json(),
     }
 
 

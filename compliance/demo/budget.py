@@ -3,27 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
-from audits import mechanisms
+from audits import budget
 
 
-def budget_of(certificate: Mapping[str, Any]) -> dict[str, Any]:
+def budget_of(certificate: Mapping[str, Any]) -> dict[str, Any] | None:
     """The units deleted since the base was trained, their bound, its limit, and how many more units stay below it.
 
-    The bound grows with the group, so the first group above the limit ends the count, as does the last unit but one.
+    None for a certificate whose mechanism uses nothing up.
     """
-    deleted, limit = certificate["unitsDeletedSinceBase"], certificate["epsilonLimit"]
-    left = 0
-    while deleted + left + 1 < certificate["points"] and _bound(certificate, deleted + left + 1) <= limit:
-        left += 1
+    deleted, left = certificate["unitsDeletedSinceBase"], certificate["unitsLeft"]
+    if left is None:
+        return None
     return {
         "unit": certificate["unit"],
         "deleted": deleted,
         "epsilon": certificate["epsilon"],
-        "limit": limit,
+        "limit": certificate["epsilonLimit"],
         "left": left,
-        "epsilonOfAll": _bound(certificate, deleted + left),
+        "epsilonOfAll": budget.bound(certificate["accountant"], delta=certificate["delta"], group=deleted + left),
     }
-
-
-def _bound(certificate: Mapping[str, Any], group: int) -> float:
-    return mechanisms.epsilon(certificate["accountant"], delta=certificate["delta"], group=group)

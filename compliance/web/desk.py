@@ -1,7 +1,7 @@
 """The operator's pages: every clock, every decision, and no personal data until it is asked for."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -14,9 +14,10 @@ from starlette.routing import Route
 
 from compliance import intake
 from compliance.errors import ComplianceError, NotFoundError
+from compliance.forecast import forecast_of, request_cost
 from compliance.intake import Gatekeeper, Progress
 from compliance.ledger.ledger import Ledger
-from compliance.ledger.lifecycle import FINAL, ItemState, RequestState
+from compliance.ledger.lifecycle import FINAL, ItemState, RequestState, RunState
 from compliance.ledger.views import BatchView, ItemView, MatchView, ModelView, RequestView, Subject
 from compliance.regimes import REGIMES
 from compliance.web import sessions, words
@@ -32,6 +33,7 @@ _SHOWN = 500
 _SOON = 7
 _EXCERPT = 600
 _DECIDE = {RequestState.MATCHED}
+_PRICED = {ItemState.PROPOSED, ItemState.APPROVED, ItemState.QUEUED, ItemState.UNLEARNING, ItemState.VERIFYING}
 _REASON = "please write the person a reason; the code alone explains little"
 Handler = Callable[[Request, Form], Response]
 
@@ -220,7 +222,7 @@ class DeskPages:
     ) -> Response:
         with self.desk.read() as ledger:
             view = ledger.request(request.path_params["request_id"])
-            items = [self._item(item) for item in ledger.items(view.id)]
+            items = [self._item(ledger, item) for item in ledger.items(view.id)]
             history = ledger.history(view.id)
             matches = _grouped(ledger, ledger.matches(view.id))
         if subject is not None:
@@ -262,19 +264,33 @@ class DeskPages:
         closed = "" if view.closed_at is None else f"{view.closed_at:%Y-%m-%d %H:%M}"
         return Row(view=view, progress=progress, closed_on=closed)
 
-    def _item(self, item: ItemView) -> dict[str, Any]:
+    def _item(self, ledger: Ledger, item: ItemView) -> dict[str, Any]:
         report = item.batch_id if item.batch_id and has_report(self.desk, item.batch_id) else None
         state = words.ITEMS[item.state] if item.state is not ItemState.PROPOSED else "waits for your decision"
-        return {"name": item.model_name, "state": state, "report": report, "denial_code": item.denial_code}
+        told = {"name": item.model_name, "state": state, "report": report, "denial_code": item.denial_code}
+        return told | {"cost": self._cost(ledger, item)}
+
+    def _cost(self, ledger: Ledger, item: ItemView) -> str:
+        """What the item will cost the deletion budget of its model, alone or with the rest of its batch."""
+        if item.state not in _PRICED:
+            return ""
+        if item.batch_id is not None:
+            units = ledger.batch(item.batch_id).plan.get("units", 0)
+            return f"Its batch costs {units} of the deletion budget." if units and ledger.base(item.model_id) else ""
+        cost = request_cost(ledger, self.desk.store, ledger.model(item.model_id), item.request_id)
+        return "" if cost is None else cost.says
 
     def _model(self, ledger: Ledger, model: ModelView) -> dict[str, Any]:
-        every = model.every_seconds
+        every, base = model.every_seconds, ledger.base(model.id)
+        charges = {} if base is None else ledger.charges(base.id)
+        batches = list(enumerate(ledger.batches(model.id), start=1))
         return {
+            "budget": forecast_of(ledger, self.desk.store, model, now=self.desk.clock()),
             "name": model.name,
             "dataset": ledger.dataset(model.dataset_id).name,
             "schedule": "No schedule." if every is None else f"A batch every {_interval(every)}.",
             "versions": list(reversed(ledger.versions(model.id))),
-            "batches": [self._batch(ledger, batch) for batch in reversed(ledger.batches(model.id))],
+            "batches": [self._batch(ledger, batch) | _paid(batch, number, charges) for number, batch in batches[::-1]],
         }
 
     def _batch(self, ledger: Ledger, batch: BatchView) -> dict[str, Any]:
@@ -316,6 +332,12 @@ class DeskPages:
             return await run_in_threadpool(handler, request, form)
 
         return endpoint
+
+
+def _paid(batch: BatchView, number: int, charges: Mapping[str, int]) -> dict[str, Any]:
+    """What a batch cost the base in use, or will cost it; nothing for one that an earlier base paid."""
+    planned = batch.plan.get("units") if batch.run_state is not RunState.DONE else None
+    return {"number": number, "units": charges.get(batch.id, planned)}
 
 
 def _all(ledger: Ledger, state: RequestState) -> list[RequestView]:

@@ -54,39 +54,23 @@ MECHANISM = {
 }
 
 
-def _certificate(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+def _certificate(left: int | None) -> dict[str, Any]:
     given = {"unit": "data subject", "points": 1000, "delta": 1e-5, "epsilonLimit": 20.0, "unitsDeletedSinceBase": 3}
     epsilon = mechanisms.epsilon(MECHANISM, delta=1e-5, group=3)
-    return {**given, "accountant": MECHANISM, "epsilon": epsilon, **changes}
-
-
-def test_the_budget_counts_units_up_to_the_limit() -> None:
-    """So many more stay below the limit, and one more would not."""
-    certificate = _certificate()
-    budget = budget_of(certificate)
-    last = budget["deleted"] + budget["left"]
-
-    assert (budget["deleted"], budget["epsilon"], budget["left"]) == (3, certificate["epsilon"], 4)
-    assert budget["epsilonOfAll"] == mechanisms.epsilon(MECHANISM, delta=1e-5, group=last) <= 20.0
-    assert mechanisms.epsilon(MECHANISM, delta=1e-5, group=last + 1) > 20.0
-
-
-@pytest.mark.parametrize("changes", [{"points": 4}, {"epsilonLimit": 7.0}])
-def test_an_exhausted_budget_has_nothing_left(changes: dict[str, Any]) -> None:
-    """Neither the last unit of all nor one above the limit fits."""
-    budget = budget_of(_certificate(**changes))
-
-    assert budget["left"] == 0
-    assert budget["epsilonOfAll"] == budget["epsilon"]
+    return {**given, "accountant": MECHANISM, "epsilon": epsilon, "unitsLeft": left}
 
 
 def test_the_budget_is_shown_in_one_table() -> None:
-    """Units so far with their bound, the limit, and what is left."""
+    """Units so far with their bound, the limit, and what is left with the bound for all of them."""
+    budget = budget_of(_certificate(4))
+    assert budget is not None
     console = Console(file=io.StringIO(), width=100)
     with console.capture() as capture:
-        table.show_budget(console, budget_of(_certificate()))
+        table.show_budget(console, budget)
 
+    assert budget["epsilonOfAll"] == mechanisms.epsilon(MECHANISM, delta=1e-5, group=7) <= 20.0
     assert re.search(r"3 \(data subject\).*6\.\d\d.*20.*4 more.*19\.\d\d", capture.get())
+    assert budget_of(_certificate(None)) is None
 
 
 def test_digits_are_dealt_to_people_who_do_not_exist(tmp_path: Path) -> None:
