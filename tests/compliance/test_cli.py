@@ -35,6 +35,7 @@ READING = [
 ]
 NOWHERE = [
     "dataset show nothing",
+    "model show nothing",
     "model versions nothing",
     "model schedule nothing --off",
     "request show nothing",
@@ -92,7 +93,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "beat",
         *(f"db {name}" for name in ("upgrade", "check")),
         *(f"dataset {name}" for name in ("add", "list", "show")),
-        *(f"model {name}" for name in ("add", "train", "list", "versions", "check", "schedule")),
+        *(f"model {name}" for name in ("add", "train", "list", "show", "versions", "check", "schedule")),
         *(f"request {name}" for name in ("file", "list", "show", "approve", "deny", "extend", "hold", "release")),
         "request withdraw",
         *(f"batch {name}" for name in ("plan", "run", "list", "show")),
