@@ -7,6 +7,7 @@ as `mu`, the sensitivity in standard deviations, whose exact curve is audits/gau
   It needs no Lipschitz or smoothness constant and no secret state, whatever brought the point about.
 * `langevin_mu`: noisy gradient descent by shifted interpolation (audits/contraction.py).
 * `rewind_mu`: Rewind-to-Delete, which is `conditional`: its constants are estimated for every network.
+* `Measured` and `Contracted`: both worlds run one procedure on the same remaining data, from whatever start.
 
 Objectives are averages over points unless a docstring says sum. `points` counts what is left unless it says otherwise.
 """
@@ -78,6 +79,69 @@ class Langevin:
         expect(self.curvature <= self.smoothness, "The curvature is at most the smoothness.")
         expect(self.learning_rate * self.smoothness <= 1, "The learning rate is at most 1 / smoothness.")
         expect(self.points >= 1, "There is at least one point.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """A point where the gradient's norm was measured to be at most `residual`, however it was found, plus noise once.
+
+    The objective is `curvature`-strongly convex. Whoever trains anew stops at the same `residual`.
+    """
+
+    residual: float
+    curvature: float
+
+    def mu(self, *, noise: float) -> float:
+        """Twice the residual over curvature and noise; rounded up."""
+        one = self.residual
+        return residual_mu(residual=one, reference_residual=one, curvature=self.curvature, noise=noise)
+
+    def log_delta(self, *, epsilon: float, noise: float) -> float:
+        """Logarithm of the least delta at `epsilon`."""
+        return gaussian.log_delta(epsilon=epsilon, mu=self.mu(noise=noise))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contracted:
+    """`steps` full gradient steps of size 2 / (L + m) from anywhere in a ball of `start_radius`, and noise at the end.
+
+    The objective is m-strongly convex (`curvature`) and L-smooth (`smoothness`); a gradient may be off by
+    `gradient_error` at most, which is what computing in finite precision does.
+    """
+
+    start_radius: float
+    curvature: float
+    smoothness: float
+    gradient_error: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        """Refuse what the theorem does not cover."""
+        _check_positive(self.start_radius, self.curvature, self.smoothness, self.gradient_error)
+        expect(self.curvature < self.smoothness, "The curvature lies below the smoothness.")
+        expect(1 <= self.steps <= contraction.LONGEST, f"There are 1 to {contraction.LONGEST} steps.")
+
+    @property
+    def learning_rate(self) -> float:
+        """2 / (L + m), at which a step shrinks distances by (L - m) / (L + m)."""
+        return 2 / (self.smoothness + self.curvature)
+
+    @property
+    def distance(self) -> float:
+        """How far apart two runs end at most: gamma^T 2 R + 2 eta e (1 - gamma^T) / (1 - gamma); rounded up."""
+        pull = self.learning_rate * self.curvature
+        left = self.steps * math.log1p(-pull)
+        drift = 2 * self.learning_rate * self.gradient_error
+        return (2 * self.start_radius * math.exp(left) + drift * -math.expm1(left) / pull) * _ROUNDING
+
+    def mu(self, *, noise: float) -> float:
+        """The distance in standard deviations; rounded up."""
+        _check_positive(noise)
+        return self.distance / noise * _ROUNDING
+
+    def log_delta(self, *, epsilon: float, noise: float) -> float:
+        """Logarithm of the least delta at `epsilon`."""
+        return gaussian.log_delta(epsilon=epsilon, mu=self.mu(noise=noise))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,9 @@
 
     poisson_subsampled_gaussian    DP training (`accountant`); the bound is for a group of deleted units
     noisy_clipped_steps            noisy clipped fine-tuning (`contraction`); the bound is the same for any group
+    measured_gradient              a convex head near its minimum, noise once (`convex`); any group
+    contracted_gradient_steps      gradient steps of a convex head from a ball, noise once (`convex`); any group
+    noisy_gradient_steps           the same with noise in every step (`contraction`); any group
 
 A constant is `enforced` (the code can't run otherwise), `proved` (computed from enforced ones), or `estimated` (seen on
 data, and then the guarantee is conditional). docs/guarantees.md says for each where.
@@ -10,18 +13,26 @@ data, and then the guarantee is conditional). docs/guarantees.md says for each w
 from collections.abc import Mapping
 from typing import Any
 
-from audits import accountant, contraction
+from audits import accountant, contraction, convex
 from audits.errors import expect
 
 POISSON, NOISY = "poisson_subsampled_gaussian", "noisy_clipped_steps"
-ENFORCED = "enforced"
+MEASURED, CONTRACTED, LANGEVIN = "measured_gradient", "contracted_gradient_steps", "noisy_gradient_steps"
+ENFORCED, PROVED = "enforced", "proved"
+_WALK = ("startRadius", "curvature", "smoothness", "gradientError", "noise", "steps")
 # In the order in which a report shows them.
 CONSTANTS: Mapping[str, tuple[str, ...]] = {
     POISSON: ("sampleRate", "noiseMultiplier", "steps", "clip"),
     NOISY: ("startRadius", "clip", "learningRate", "weightDecay", "noise", "steps"),
+    MEASURED: ("curvature", "residual", "noise"),
+    CONTRACTED: _WALK,
+    LANGEVIN: _WALK,
 }
+_HELD = {"curvature": PROVED, "smoothness": PROVED}
 # Whether the bound also holds for whoever sees what is kept between runs. Neither the noise nor what it hid is kept.
-COVERS_STATE: Mapping[str, bool] = {POISSON: True, NOISY: True}
+COVERS_STATE: Mapping[str, bool] = dict.fromkeys(CONSTANTS, True)
+# What the second derivative of a logistic loss can add to the penalty's, for rows of norm 1.
+_LOGISTIC = 0.25
 
 
 def epsilon(record: Mapping[str, Any], *, delta: float, group: int) -> float:
@@ -41,17 +52,30 @@ def epsilon(record: Mapping[str, Any], *, delta: float, group: int) -> float:
 
 
 def noise_for(record: Mapping[str, Any], *, epsilon: float, delta: float) -> float:
-    """The noise a step under which noisy clipped steps keep `epsilon` at `delta`; the record's own noise is ignored."""
+    """The noise under which all but DP training keep `epsilon` at `delta`; the record's own noise is ignored."""
     return min(contraction.noise_for(run, epsilon=epsilon, delta=delta) for run in _runs(record))
 
 
 def constants(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every constant of a record with how it is held, in the order of a report."""
     names = CONSTANTS[record["mechanism"]]
-    return [{"name": name, "value": float(record[name]), "held": ENFORCED} for name in names]
+    return [{"name": name, "value": float(record[name]), "held": _HELD.get(name, ENFORCED)} for name in names]
 
 
 def _runs(record: Mapping[str, Any]) -> list[contraction.Run]:
+    """What was run, once for each theorem that covers it."""
+    if record["mechanism"] == NOISY:
+        return _clipped(record)
+    if record["mechanism"] == MEASURED:
+        return [convex.Measured(residual=record["residual"], curvature=record["curvature"])]
+    run = _contracted(record)
+    if record["mechanism"] == CONTRACTED:
+        return [run]
+    step = {"clip": run.gradient_error, "learning_rate": run.learning_rate, "weight_decay": run.curvature}
+    return [contraction.Clipped(start_radius=run.start_radius, steps=run.steps, **step)]
+
+
+def _clipped(record: Mapping[str, Any]) -> list[contraction.Run]:
     """The noisy run, and the same seen as a projected one, whose bound may be smaller."""
     step = {"clip": record["clip"], "learning_rate": record["learningRate"], "weight_decay": record["weightDecay"]}
     runs: list[contraction.Run] = [
@@ -60,3 +84,15 @@ def _runs(record: Mapping[str, Any]) -> list[contraction.Run]:
     if record["projected"] and record["steps"] <= contraction.LONGEST_PROJECTED:
         runs.append(contraction.noise_then_project(radius=record["startRadius"], steps=record["steps"], **step))
     return runs
+
+
+def _contracted(record: Mapping[str, Any]) -> convex.Contracted:
+    steep = record["smoothness"] >= record["curvature"] + _LOGISTIC
+    expect(steep, "A logistic loss on rows of norm 1 is no smoother than its curvature and a quarter.")
+    return convex.Contracted(
+        start_radius=record["startRadius"],
+        curvature=record["curvature"],
+        smoothness=record["smoothness"],
+        gradient_error=record["gradientError"],
+        steps=record["steps"],
+    )

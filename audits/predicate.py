@@ -93,7 +93,30 @@ class NoisyClippedSteps(TypedDict):
     projected: bool
 
 
-Accountant = PoissonSubsampledGaussian | NoisyClippedSteps
+class MeasuredGradient(TypedDict):
+    """A convex head near its minimum."""
+
+    mechanism: Literal["measured_gradient"]
+    curvature: float
+    residual: float
+    noise: float
+    features: Literal["fixed", "public"]
+
+
+class GradientSteps(TypedDict):
+    """Gradient steps of a convex head from a ball, with noise at the end or in every step."""
+
+    mechanism: Literal["contracted_gradient_steps", "noisy_gradient_steps"]
+    startRadius: float
+    curvature: float
+    smoothness: float
+    gradientError: float
+    noise: float
+    steps: int
+    features: Literal["fixed", "public"]
+
+
+Accountant = PoissonSubsampledGaussian | NoisyClippedSteps | MeasuredGradient | GradientSteps
 
 
 class Constant(TypedDict):

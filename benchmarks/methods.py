@@ -77,7 +77,8 @@ def main(arguments: Sequence[str]) -> None:
         ],
         asked,
     )
-    names = [spec.name for spec in METHODS if spec.name not in LEFT_OUT and spec.name in (asked.methods or [spec.name])]
+    texts = [spec.name for spec in METHODS if spec.name not in LEFT_OUT and "language" in spec.tasks]
+    names = [name for name in texts if name in (asked.methods or [name])]
     _run([(f"m-{name}", Kind.UNLEARN, _method(name, asked)) for name in names], asked)
     suites = ["records", "tofu", *(["attacks"] if asked.attacks else [])]
     models = ["before", "reference", *(f"m-{name}" for name in names)]

@@ -37,6 +37,7 @@ from compliance.errors import InvalidInputError
 from engine import catalogue
 from engine.catalogue import check_options
 from engine.contract import TASKS, EngineError, Guarantee
+from engine.guarantees import convex
 
 METRICS = {  # with their default margins, by family of models
     "language": {
@@ -63,7 +64,10 @@ METHODS = {
     for task in TASKS
 }
 REFERENCES = ("retrained",)
-NOISY = "noisy-ft"
+# Methods that start from the deployed model and hide where they came from by noise, which follows from the budget.
+NOISED = tuple(
+    spec.name for spec in catalogue.METHODS if spec.guarantee is Guarantee.CERTIFIED and "model" in spec.needs
+)
 KEYS = {
     "name",
     "task",
@@ -140,7 +144,7 @@ def parse(text: str) -> Policy:
         epsilon_limit=_number(budget, "epsilon_limit", 20.0),
         delta=_number(budget, "delta", 1e-5, below=1.0),
         gates=_gates(value, task),
-        methods=_methods(value, task) | _noisy_steps(value, budget, task),
+        methods=_methods(value, task) | _noised(value, budget, task),
         training=_options("training", "train", None, _table(value, "training"), task),
         base=_base(value, task),
         text=text,
@@ -164,26 +168,37 @@ def _methods(value: Mapping[str, Any], task: str) -> dict[str, dict[str, Any]]:
     methods = _table(value, "methods")
     for name in methods:
         _one_of("methods", name, METHODS[task])
-    plain = (name for name in methods if name != NOISY)
+    plain = (name for name in methods if name not in NOISED)
     return {name: _options(f"methods.{name}", "unlearn", name, _table(methods, name), task) for name in plain}
 
 
-def _noisy_steps(value: Mapping[str, Any], budget: Mapping[str, Any], task: str) -> dict[str, dict[str, Any]]:
-    """[methods.noisy-ft] with the noise that follows from the budget; nothing where no rung asks for it."""
-    told = _table(_table(value, "methods"), NOISY)
-    if NOISY not in value.get("ladder", ()) and not told:
-        return {}
-    if "sigma" in told:
-        raise _wrong(f"[methods.{NOISY}] takes no 'sigma': the noise follows from the budget; remove it")
-    epsilon, delta = _number(budget, "epsilon_limit", 20.0), _number(budget, "delta", 1e-5, below=1.0)
-    options = _options(f"methods.{NOISY}", "unlearn", NOISY, {**told, "sigma": 1.0}, task)
-    return {NOISY: {**options, "sigma": noise_of_steps(options, epsilon=epsilon, delta=delta, task=task)}}
+def _noised(value: Mapping[str, Any], budget: Mapping[str, Any], task: str) -> dict[str, dict[str, Any]]:
+    """[methods.NAME] with the noise that follows from the budget, where a rung or a table asks for the method."""
+    methods, epsilon = _table(value, "methods"), _number(budget, "epsilon_limit", 20.0)
+    delta, asked = _number(budget, "delta", 1e-5, below=1.0), {*methods, *value.get("ladder", ())}
+    found = {}
+    for name in (name for name in NOISED if name in asked):
+        told = _table(methods, name)
+        if "sigma" in told:
+            raise _wrong(f"[methods.{name}] takes no 'sigma': the noise follows from the budget; remove it")
+        options = _options(f"methods.{name}", "unlearn", name, {**told, "sigma": 1.0}, task)
+        found[name] = {**options, "sigma": noise_of(name, options, epsilon=epsilon, delta=delta, task=task)}
+    return found
 
 
-def noise_of_steps(options: Mapping[str, Any], *, epsilon: float, delta: float, task: str = "language") -> float:
-    """The least noise of a step with which noisy clipped fine-tuning keeps `epsilon` at `delta`."""
-    told: Any = check_options("unlearn", NOISY, {**options, "sigma": 1.0}, task)
-    record = {
+def noise_of(method: str, options: Mapping[str, Any], *, epsilon: float, delta: float, task: str) -> float:
+    """The least noise with which one of `NOISED` keeps `epsilon` at `delta`."""
+    told: Any = check_options("unlearn", method, {**options, "sigma": 1.0}, task)
+    try:
+        return mechanisms.noise_for(_mechanism(told), epsilon=epsilon, delta=delta)
+    except ValueError as error:
+        raise InvalidInputError(str(error), code="bad-noise") from None
+
+
+def _mechanism(told: Any) -> dict[str, Any]:  # noqa: ANN401 - the options of any of `NOISED`
+    """The record that the engine will write, as far as the accountant reads it."""
+    return convex.record(told) or {
+        "mechanism": mechanisms.NOISY,
         "startRadius": told.start_radius,
         "clip": told.noisy_clip,
         "learningRate": told.noisy_rate,
@@ -191,10 +206,6 @@ def noise_of_steps(options: Mapping[str, Any], *, epsilon: float, delta: float, 
         "steps": told.noisy_steps,
         "projected": told.projected,
     }
-    try:
-        return mechanisms.noise_for(record, epsilon=epsilon, delta=delta)
-    except ValueError as error:
-        raise InvalidInputError(str(error), code="bad-noise") from None
 
 
 def _base(value: Mapping[str, Any], task: str) -> dict[str, Any]:

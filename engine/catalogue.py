@@ -12,11 +12,14 @@ from engine.contract import Form, Guarantee, MethodSpec
 from engine.errors import EngineError
 from engine.options import (
     BY_KIND,
+    DescentNoiseOptions,
     DescentOptions,
     EcoOptions,
     FitOptions,
     ImageFitOptions,
     ImageNoisyOptions,
+    LangevinOptions,
+    NewtonNoiseOptions,
     NoisyOptions,
     Options,
     SisaOptions,
@@ -35,6 +38,20 @@ DESCENT = ("model", "forget", "retain")
 VARIANTS = ("correct", "published")
 PICTURES = {"image": Form(module="engine.methods.images", options=ImageFitOptions)}  # ordinary training on pictures
 BENCHMARK_VARIANTS = (*VARIANTS, "published-restor")  # MUSE's and RESTOR's code differ from the paper and each other
+
+
+def _head(name: str, source: str, options: type[Options]) -> MethodSpec:
+    """An entry of a method for a linear classifier of pictures, from wherever it starts; proved here."""
+    return MethodSpec(
+        name=name,
+        tasks=("image",),
+        scopes=EVERY_SCOPE,
+        guarantee=Guarantee.CERTIFIED,
+        needs=("model", "retain"),
+        source=source,
+        module="engine.methods.convex",
+        options=options,
+    )
 
 
 def _descent(
@@ -94,6 +111,21 @@ METHODS: tuple[MethodSpec, ...] = (
         module="engine.methods.noisy",
         options=NoisyOptions,
         others={"image": Form(module="engine.methods.noisy", options=ImageNoisyOptions)},
+    ),
+    _head(
+        "newton-noise",
+        "Newton steps (Guo et al. 2020), noise by the measured gradient; proof in docs/guarantees.md, section 8",
+        NewtonNoiseOptions,
+    ),
+    _head(
+        "descent-noise",
+        "Full gradient steps (Neel et al. 2021) without a kept state; proof in docs/guarantees.md, section 15",
+        DescentNoiseOptions,
+    ),
+    _head(
+        "langevin",
+        "Chien et al. 2024, from any start; proof in docs/guarantees.md, section 16",
+        LangevinOptions,
     ),
     _descent(
         "npo",

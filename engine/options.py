@@ -168,6 +168,46 @@ class ImageNoisyOptions(ImageFitOptions):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HeadOptions(Options):
+    """Logistic heads, one a class, on features that nobody fitted (`fixed`), or fitted on `public` data alone.
+
+    That features are `public` is the operator's word and stands among the conditions of the certificate. `penalty` is
+    lambda of the mean loss. The caller has the accountant: it gives `sigma`, the noise of the stacked heads.
+    """
+
+    sigma: float = field(metadata={"above": 0})
+    penalty: float = above(0, 1e-5)
+    features: str = one_of("fixed", "public")
+    rows_per_pass: int = at_least(1, 512)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewtonNoiseOptions(HeadOptions):
+    """At most `head_steps` Newton steps until the gradient's norm is at most `residual`, refused where it is not."""
+
+    residual: float = above(0, 1e-8)
+    head_steps: int = at_least(1, 50)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DescentNoiseOptions(HeadOptions):
+    """The start is put into the ball of `start_radius`; then `head_steps` full gradient steps, and noise once."""
+
+    penalty: float = above(0, 1e-4)
+    start_radius: float = above(0, 0.1)
+    head_steps: int = at_least(1, 1000)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LangevinOptions(HeadOptions):
+    """The same with noise in every step."""
+
+    penalty: float = above(0, 1e-4)
+    start_radius: float = above(0, 0.1)
+    head_steps: int = at_least(1, 1000)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DpOptions(Options):
     """DP training: who is a `unit`, and the mechanism. The caller has the accountant: sigma, sample_rate, steps.
 

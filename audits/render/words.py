@@ -284,6 +284,9 @@ def left(certificate: Certificate) -> str:
 MECHANISMS = {
     "poisson_subsampled_gaussian": "Gaussian noise on clipped sums over Poisson-sampled units",
     "noisy_clipped_steps": "Gaussian noise on every step of a clipped model along clipped gradients",
+    "measured_gradient": "Gaussian noise, once, on convex heads whose gradient was measured on what stays",
+    "contracted_gradient_steps": "Gaussian noise, once, on convex heads after gradient steps from a ball",
+    "noisy_gradient_steps": "Gaussian noise on every gradient step of convex heads from a ball",
 }
 CONSTANTS = {
     "sampleRate": "Sampling rate",
@@ -293,7 +296,11 @@ CONSTANTS = {
     "startRadius": "Radius the model is clipped to",
     "learningRate": "Learning rate",
     "weightDecay": "Weight decay",
-    "noise": "Noise of a step",
+    "noise": "Noise, as a standard deviation",
+    "curvature": "Strong convexity",
+    "smoothness": "Smoothness",
+    "residual": "Largest gradient norm",
+    "gradientError": "Rounding error allowed in a gradient",
 }
 STATE = {
     True: "Covered: nothing is kept that the bound does not hold for.",

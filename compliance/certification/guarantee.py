@@ -13,6 +13,7 @@ from compliance.ledger.lifecycle import AttemptOutcome
 from compliance.ledger.views import AttemptView, BaseView, BatchView
 from compliance.policy import Policy
 
+HEADS = ("newton-noise", "descent-noise", "langevin")  # convex heads on fixed features
 STATEMENTS = {
     "exact": "The published model was never trained on the forget set: it was trained anew without it.",
     "certified": (
@@ -23,12 +24,28 @@ STATEMENTS = {
         "The model was clipped, and then trained on the remaining data with clipped gradients and noise. What is left "
         "of the forgotten data subjects is bounded by the (epsilon, delta) below, however the model had been trained."
     ),
+    **dict.fromkeys(
+        HEADS,
+        "The last layer of the model was trained on the remaining data by a procedure whose end hardly depends on its "
+        "start, with noise for what is left of that. What can be told of the forgotten data subjects is bounded by the "
+        "(epsilon, delta) below, however the model had been trained. No budget is used up: a later removal starts from "
+        "what was published.",
+    ),
     "empirical": (
         "The published model was changed to behave as if it had not been trained on the forget set. "
         "Only the measurements in this report support that; no theorem does."
     ),
 }
 NOISE_IS_HIDDEN = "the noise seed stays unknown: whoever learns it can subtract the noise"
+CONDITIONS_OF_HEADS = [
+    NOISE_IS_HIDDEN,
+    "the classes, the scaling of pictures and what computes features were made without the forgotten data",
+    "penalty, gradient bound, radius and number of steps were fixed before the forget set was known",
+    "the noise is drawn in double precision: attacks on floating-point arithmetic are outside the theorem",
+    "the comparison is with the same procedure, on the same data, from a model that never saw the forget set",
+    "how long the run took is outside the theorem",
+    "the model that was in use before this version is superseded and sealed",
+]
 CONDITIONS = {
     "exact": [
         "the tokenizer was fitted on public text only, not on the forget set",
@@ -50,8 +67,10 @@ CONDITIONS = {
         "the comparison is with the same procedure, on the same data, from a model that never saw the forget set",
         "the model that was in use before this version is superseded and sealed",
     ],
+    **dict.fromkeys(HEADS, CONDITIONS_OF_HEADS),
     "empirical": ["the tests in this report cover what they name and nothing else"],
 }
+PUBLIC_FEATURES = "the operator says that the features were fitted on public data alone; nothing here can check it"
 CHOSEN_BY_GATES = (
     "the version was released because its measurements held, and {why}; that choice is outside the theorem"
 )
@@ -61,10 +80,26 @@ THEOREM = (
     "Rényi differential privacy of the Poisson-subsampled Gaussian mechanism (Mironov, Talwar and Zhang 2019), "
     "composed over the steps and taken for the group of deleted units; post-processing for the fine-tuning"
 )
-THEOREM_OF_STEPS = (
-    "Noisy clipped fine-tuning (Koloskova et al. 2025), accounted for by shifted interpolation (Bok, Su and Altschuler "
-    "2024): Gaussian differential privacy of T noisy steps; post-processing for the training after them"
-)
+_CONTRACTION = "Gradient steps on a strongly convex and smooth objective bring any two starts in a ball together"
+THEOREMS = {
+    mechanisms.NOISY: (
+        "Noisy clipped fine-tuning (Koloskova et al. 2025), accounted for by shifted interpolation (Bok, Su and "
+        "Altschuler 2024): Gaussian differential privacy of T noisy steps; post-processing for the training after them"
+    ),
+    mechanisms.MEASURED: (
+        "Strong convexity: a point with a measured gradient of norm g lies within g/m of the minimum; the Gaussian "
+        "mechanism (Balle and Wang 2018) for the distance 2g/m of any two such points"
+    ),
+    mechanisms.CONTRACTED: (
+        f"{_CONTRACTION} (after Neel, Roth and Sharifi-Malvajerdi 2021); the Gaussian mechanism (Balle and Wang 2018) "
+        "for what is left of it"
+    ),
+    mechanisms.LANGEVIN: (
+        f"{_CONTRACTION} (Langevin unlearning, after Chien et al. 2024), accounted for by shifted interpolation (Bok, "
+        "Su and Altschuler 2024)"
+    ),
+}
+NEIGHBOURS = "any two models to start from, the same remaining data"
 NOT_LEARNED = (
     "No certificate is given: the base did not learn. Its loss on people it had not seen was {base:.3f} nats, "
     "against {start:.3f} for the model it started from and {unigram:.3f} for knowing frequencies alone; the gate asks "
@@ -97,6 +132,7 @@ def guarantee_of(
             refused, conditions = not_learned(base.learned), list(CONDITIONS[name])
     elif name == "certified":
         certificate = _of_steps(policy, attempt.record["mechanism"], batch)
+        conditions += [PUBLIC_FEATURES] if certificate["accountant"].get("features") == "public" else []
     return {
         "class": name,
         "statement": STATEMENTS.get(attempt.rung if certificate else name, STATEMENTS[name]),
@@ -156,9 +192,9 @@ def _of_base(policy: Policy, base: BaseView, *, units: int) -> dict[str, Any]:
 
 def _of_steps(policy: Policy, mechanism: Mapping[str, Any], batch: BatchView) -> dict[str, Any]:
     told = {
-        "theorem": THEOREM_OF_STEPS,
+        "theorem": THEOREMS[mechanism["accountant"]["mechanism"]],
         "unit": "data subject",
-        "neighbours": "any two models to start from, the same remaining data",
+        "neighbours": NEIGHBOURS,
         "points": batch.plan["population"],
         "seedCommitment": mechanism["seedCommitment"],
         "learned": None,

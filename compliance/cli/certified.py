@@ -8,7 +8,7 @@ from typing import Any
 
 from audits import mechanisms
 from compliance.errors import InvalidInputError
-from compliance.policy import NOISY, noise_of_steps
+from compliance.policy import NOISED, noise_of
 from engine.contract import Evidence
 
 
@@ -16,15 +16,16 @@ def with_noise(
     method: str, options: Mapping[str, Any], *, task: str, epsilon: float | None, delta: float
 ) -> dict[str, Any]:
     """The options with the least noise that keeps `epsilon` at `delta`; unchanged where none is asked for."""
-    if method != NOISY:
+    if method not in NOISED:
         if epsilon is not None:
-            raise InvalidInputError(f"--epsilon is for {NOISY}; '{method}' has no such bound", code="no-bound")
+            known = ", ".join(NOISED)
+            raise InvalidInputError(f"--epsilon is for {known}; '{method}' has no such bound", code="no-bound")
         return dict(options)
     if (epsilon is None) == ("sigma" not in options):
-        raise InvalidInputError(f"{NOISY} needs either --epsilon or --set sigma=NUMBER", code="no-noise")
+        raise InvalidInputError(f"{method} needs either --epsilon or --set sigma=NUMBER", code="no-noise")
     if epsilon is None:
         return dict(options)
-    return {**options, "sigma": noise_of_steps(options, epsilon=epsilon, delta=delta, task=task)}
+    return {**options, "sigma": noise_of(method, options, epsilon=epsilon, delta=delta, task=task)}
 
 
 def bound(evidence: Evidence, *, delta: float) -> dict[str, float]:

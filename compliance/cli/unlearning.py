@@ -38,7 +38,7 @@ Base = Annotated[
 Forget = Annotated[Path | None, typer.Option(metavar="FILE", exists=True, help="The records to be forgotten.")]
 Retain = Annotated[Path | None, typer.Option(metavar="FILE", exists=True, help="The records that stay.")]
 Epsilon = Annotated[
-    float | None, typer.Option(min=0, metavar="E", help="For noisy-ft: the bound to be kept; the noise follows.")
+    float | None, typer.Option(min=0, metavar="E", help="The bound that a certified method keeps; its noise follows.")
 ]
 Delta = Annotated[float, typer.Option(min=0, max=1, metavar="D", help="The delta that goes with --epsilon.")]
 Holdout = Annotated[
@@ -65,6 +65,7 @@ Alternatives = Annotated[
         "expunge unlearn npo --model m --forget f.jsonl --retain r.jsonl --out new --set steps=40",
         "expunge unlearn retrain --base start --forget f.jsonl --retain r.jsonl --out new",
         "expunge unlearn noisy-ft --model m --retain r.jsonl --epsilon 4 --out new",
+        "expunge unlearn newton-noise --model classifier --retain r.npz --epsilon 1 --out new",
     ),
 )
 def unlearn(  # noqa: PLR0913 - a parameter is an option of the command

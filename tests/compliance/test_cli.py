@@ -18,7 +18,7 @@ from compliance.wiring import Services, open_services, prepare
 from tests.compliance.builders import log_size
 from tests.compliance.terminal import answer, at, refusal, run
 
-ANYWHERE = {"method list", "method show", "unlearn", "evaluate", "series"}
+ANYWHERE = {"method list", "method show", "unlearn", "evaluate", "series", "audit shadows"}
 ANYWHERE |= {"report verify", "receipt verify", "model check"}
 READING = [
     "db check",
@@ -102,6 +102,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "unlearn",
         "evaluate",
         "series",
+        "audit shadows",
         *(f"report {name}" for name in ("list", "show", "export", "verify")),
         "receipt verify",
         *(f"log {name}" for name in ("checkpoint", "prove", "verify", "export")),
@@ -246,7 +247,8 @@ def test_methods_are_listed_with_what_they_may_claim() -> None:
     """The catalogue's own words, filtered by scope."""
     methods = answer_without_desk("method", "list", "--scope", "domain")
 
-    assert [method["name"] for method in methods] == ["retrain", "noisy-ft", "sisa"]
+    heads = ["newton-noise", "descent-noise", "langevin"]
+    assert [method["name"] for method in methods] == ["retrain", "noisy-ft", *heads, "sisa"]
     assert set(methods[0]) == {"name", "tasks", "scopes", "guarantee", "needs", "source"}
     assert methods[0]["guarantee"] == "exact"
     assert "use one of: records" in refusal(run("method", "list", "--scope", "nonsense"))
