@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from audits import mechanisms
+from compliance.cli import certified
 from compliance.execution.process import EngineProcess
+from engine.catalogue import check_options
 from engine.contract import Job, Kind
 from engine.corpus import write_records
+from engine.guarantees.convex import record
 from tests.compliance.terminal import refusal, run
 from tests.engine import painted
 
@@ -48,9 +52,23 @@ def test_a_classifier_forgets_within_the_bound_that_was_asked_for(room: Path) ->
     assert set(measured.value["difference"]) == set(measured.value["metrics"])
 
 
+@pytest.mark.parametrize("method", ["newton-noise", "descent-noise", "langevin"])
+def test_the_noise_of_a_convex_head_follows_from_the_bound(method: str) -> None:
+    """The least that keeps it, by the mechanism that the engine will report."""
+    options = certified.with_noise(method, {"penalty": 1e-3}, task="image", epsilon=1.0, delta=1e-4)
+    made = record(check_options("unlearn", method, options, "image"))
+    assert made is not None
+
+    assert 0.999 < mechanisms.epsilon(made, delta=1e-4, group=1) <= 1
+    assert options["penalty"] == 1e-3
+
+
 @pytest.mark.parametrize(
     ("method", "extra", "sentence"),
     [
+        ("newton-noise", (), "either --epsilon or --set sigma"),
+        ("newton-noise", ("--epsilon", "1", "--set", "residual=0"), "above 0"),
+        ("langevin", ("--epsilon", "1", "--delta", "1"), "elta"),
         ("noisy-ft", (), "either --epsilon or --set sigma"),
         ("noisy-ft", ("--epsilon", "1", "--set", "sigma=2"), "either --epsilon or --set sigma"),
         ("noisy-ft", ("--epsilon", "0"), "psilon"),
