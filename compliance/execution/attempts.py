@@ -19,7 +19,7 @@ import audits.log
 from audits.gates import Result, blocks, judge_all
 from compliance.certification.guarantee import not_learned
 from compliance.desk import Desk
-from compliance.execution.process import EngineFailedError, EngineProcess
+from compliance.execution.process import Engine, EngineFailedError
 from compliance.execution.rungs import Rung, Unlearned
 from compliance.ledger.entries import rfc3339
 from compliance.ledger.lifecycle import AttemptOutcome, ItemState
@@ -45,7 +45,7 @@ class Attempt:
         self._rung = rung
         self._id = attempt_id
 
-    def run(self, process: EngineProcess, reference: Callable[[], Path]) -> Measured:
+    def run(self, process: Engine, reference: Callable[[], Path]) -> Measured:
         """Try the rung; the outcome is in the ledger when this returns. `reference` waits for the reference."""
         started, clock = time.monotonic(), rfc3339(self._desk.clock())
         with self._desk.transaction() as ledger:
@@ -91,7 +91,7 @@ class Attempt:
         root = log.root()
         return audits.log.evaluation_seed(size=log.size, root=root), {"size": log.size, "root": root.hex()}
 
-    def _measure(self, process: EngineProcess, digest: str, reference: Path, seed: int) -> Evidence:
+    def _measure(self, process: Engine, digest: str, reference: Path, seed: int) -> Evidence:
         space = self._rung.space
         job = Job(
             version=1,

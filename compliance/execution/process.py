@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from compliance.errors import ComplianceError, UnavailableError
 from engine.contract import Evidence, Job
@@ -29,6 +29,26 @@ QUIET = {
 
 class EngineFailedError(ComplianceError):
     """The engine refused or failed a job; its sentence is free of personal data by contract."""
+
+
+class Engine(Protocol):
+    """What a run needs of an engine: a process, or in tests something that only keeps the contract."""
+
+    def run(self, job: Job, progress: Progress) -> Evidence:
+        """Do one job; EngineFailedError or UnavailableError."""
+
+    def kill(self) -> None:
+        """End at once."""
+
+    def close(self) -> None:
+        """End when there is nothing left to do."""
+
+
+class Engines(Protocol):
+    """How a run gets its engines."""
+
+    def __call__(self, *, log: Path, threads: int) -> Engine:
+        """A new engine that writes its own log to a file."""
 
 
 class EngineProcess:

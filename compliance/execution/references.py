@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compliance.execution.process import EngineProcess, Progress
+from compliance.execution.process import Engine, Progress
 from compliance.store import Store, task_in
 from engine.contract import Job, Kind
 from engine.corpus import Record, digest, write_records
@@ -63,7 +63,7 @@ def train_reference(
     recipe: Recipe,
     retain: Sequence[Record],
     *,
-    process: EngineProcess,
+    process: Engine,
     threads: int,
     progress: Progress,
 ) -> Path:

@@ -21,7 +21,7 @@ from compliance.errors import ConflictError, NotAllowedError
 from compliance.execution.attempts import Attempt
 from compliance.execution.closing import close_batch
 from compliance.execution.lease import Lease, beat_in
-from compliance.execution.process import EngineProcess
+from compliance.execution.process import Engine, EngineProcess, Engines
 from compliance.execution.references import recipe_for, reference_path, train_reference
 from compliance.execution.rungs import Rung, relay
 from compliance.execution.workspace import Workspace, open_workspace
@@ -33,7 +33,7 @@ PUBLISHED = {ItemState.PUBLISHED, ItemState.SEALED, ItemState.FULFILLED}
 _log = structlog.get_logger("expunge.run")
 
 
-def run(desk: Desk, run_id: str) -> bool:
+def run(desk: Desk, run_id: str, *, engines: Engines = EngineProcess) -> bool:
     """Claim and execute a run; False when another worker has it or it is done.
 
     Raises ComplianceError when the run failed; it is then back in the queue, or stuck after MAX_EPOCHS.
@@ -44,7 +44,7 @@ def run(desk: Desk, run_id: str) -> bool:
     if claim is None:
         return False
     with ExitStack() as stack:
-        execution = _Execution(desk, claim, stack)
+        execution = _Execution(desk, claim, stack, engines)
         lease = Lease(
             claim,
             beat_in(desk.transaction, desk.clock, desk.settings.lease_seconds),
@@ -79,12 +79,13 @@ def _give_back(desk: Desk, claim: Claim, *, stuck: bool) -> None:
 class _Execution:
     """The state of one claim's work."""
 
-    def __init__(self, desk: Desk, claim: Claim, stack: ExitStack) -> None:
+    def __init__(self, desk: Desk, claim: Claim, stack: ExitStack, engines: Engines) -> None:
         self._desk = desk
         self._claim = claim
         self._stack = stack
-        self._engines: list[EngineProcess] = []
-        self._rung_engine: EngineProcess | None = None
+        self._new_engine = engines
+        self._engines: list[Engine] = []
+        self._rung_engine: Engine | None = None
         with desk.read() as ledger:
             self._batch: BatchView = ledger.batch(claim.batch_id)
             self._model = ledger.model(self._batch.model_id)
@@ -116,10 +117,12 @@ class _Execution:
             return ledger.attempts(self._claim.run_id)
 
     def _passed(self) -> AttemptView | None:
-        """An attempt of an earlier claim that passed and whose weights are still there."""
+        """An attempt of an earlier claim that passed and whose weights, and new base, are still there."""
         for attempt in self._attempts():
             if attempt.outcome is AttemptOutcome.PUBLISHED:
-                self._desk.store.check(attempt.record["weightsDigest"])
+                for kept in (attempt.record["weightsDigest"], (attempt.record["newBase"] or {}).get("digest")):
+                    if kept is not None:
+                        self._desk.store.check(kept)
                 return attempt
         return None
 
@@ -181,16 +184,16 @@ class _Execution:
         _log.info("attempt ended", run=self._claim.run_id, rung=name, code=measured.record["code"])
         return measured.passed
 
-    def _engine(self) -> EngineProcess:
+    def _engine(self) -> Engine:
         """The engine for the rungs, started once: most of a start is imports."""
         if self._rung_engine is None:
             self._rung_engine = self._start("rung")
         return self._rung_engine
 
-    def _start(self, name: str) -> EngineProcess:
+    def _start(self, name: str) -> Engine:
         logs = self._desk.settings.workdir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        process = EngineProcess(log=logs / f"engine-{name}.log", threads=self._desk.settings.engine_threads)
+        process = self._new_engine(log=logs / f"engine-{name}.log", threads=self._desk.settings.engine_threads)
         self._engines.append(process)
         self._stack.callback(process.close)
         return process

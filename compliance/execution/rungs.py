@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audits import accountant
-from compliance.execution.process import EngineProcess, Progress
+from compliance.execution.process import Engine, Progress
 from compliance.execution.references import seed_of
 from compliance.execution.workspace import Workspace
 from compliance.ledger.views import BaseView, BatchView, ModelView
@@ -64,7 +64,7 @@ class Rung:
         refused = {entry["rung"]: entry["refused"] for entry in self.batch.plan["rungs"]}
         return self.name == "retrain" and self.base is not None and refused.get("dp2") is not None
 
-    def unlearn(self, process: EngineProcess, out: Path) -> Unlearned:
+    def unlearn(self, process: Engine, out: Path) -> Unlearned:
         """Make the weights below `out`; EngineFailedError or UnavailableError."""
         start = self.store.model_path(self.model.start_digest)
         if self.name == "dp2" and self.base is not None:
@@ -105,7 +105,7 @@ class Rung:
 
 def train_base(
     policy: Policy,
-    process: EngineProcess,
+    process: Engine,
     *,
     start: Path,
     train: Path,
