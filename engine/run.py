@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,8 @@ from engine.contract import VERSION, Evidence, FileDigest, Finding, Guarantee, J
 from engine.corpus import Record, digest, read_mapping, read_records, refuse_overlap
 from engine.digests import code_digest, config_digest, model_digest, model_files
 from engine.errors import EngineError
+from engine.guarantees import secrecy
+from engine.guarantees.unread import Unread
 from engine.methods import Setting, images, secret
 from engine.methods.pretraining import build_model, build_tokenizer, fit_options
 from engine.methods.refit import refit
@@ -46,6 +48,7 @@ from engine.verification.privacy import per_example
 from engine.verification.suites import SUITE_VERSION, Evaluation, Folders, evaluate
 
 Maker = Callable[["Work"], "Made"]
+SWEEPERS = ("sisa",)  # removes adapters that saw the forget set, and has to know whose; it trains on none of it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +79,7 @@ class Work:
     progress: Progress
     data_digests: dict[str, str] = dataclasses.field(default_factory=dict)
     model_digests: dict[str, str] = dataclasses.field(default_factory=dict)
+    secrets: list[bytes] = dataclasses.field(default_factory=list, repr=False)
 
     def records(self, role: str) -> tuple[Record, ...]:
         """The records of one of the job's files; none where the job names no such file."""
@@ -113,6 +117,7 @@ class Work:
         folder = self.folder(role, getattr(self.job, role))
         guards.refuse(folder)
         model, reader = checkpoints.load(folder)
+        self.secrets.append(secret.fresh_secret())
         return Setting(
             model=model,
             reader=reader,
@@ -127,12 +132,12 @@ class Work:
             cache=self.workdir / self.job.cache if self.job.cache else self.scratch,
             dictionary=self.mapping("dictionary"),
             alternatives=self.mapping("alternatives"),
-            secret=secret.fresh_secret(),
+            secret=self.secrets[-1],
         )
 
 
-def run(job: Job, workdir: Path, progress: Progress) -> Evidence:
-    """Do a job. Relative paths are below `workdir`.
+def run(job: Job, workdir: Path, progress: Progress, *, makers: Mapping[Kind, Maker] | None = None) -> Evidence:
+    """Do a job. Relative paths are below `workdir`; `makers` are those of this module unless some are given.
 
     Raises:
         EngineError: with a code and one sentence; nothing was left at the job's `out`.
@@ -141,10 +146,13 @@ def run(job: Job, workdir: Path, progress: Progress) -> Evidence:
     options = check_options(job.kind, job.method, job.options, job.task)
     out = _place(job, workdir)
     determinism.begin(seed=job.seed, threads=job.threads)
-    with together(job, workdir), _scratch(out) as scratch:
-        work = Work(job=job, workdir=workdir, scratch=scratch, options=options, progress=progress)
-        made = MAKERS[job.kind](work)
-        files = _save(made, out, progress) if out is not None else {}
+    secrets: list[bytes] = []
+    progress = secrecy.discreet(progress, secrets)
+    with together(job, workdir), _scratch(out) as scratch, secrecy.kept(secrets):
+        work = Work(job=job, workdir=workdir, scratch=scratch, options=options, progress=progress, secrets=secrets)
+        made = (makers or MAKERS)[job.kind](work)
+        secrecy.refuse(secrets, repr(dataclasses.replace(made, model=None, reader=None)).encode(), "the evidence")
+        files = _save(made, out, work) if out is not None else {}
     return _evidence(work, made, files, time.monotonic() - started, time.process_time() - cpu_started)
 
 
@@ -235,7 +243,8 @@ def _dp_base(work: Work) -> Made:
     )
 
 
-def _unlearn(work: Work) -> Made:
+def _unlearn(work: Work, method: Callable[[Setting[Any]], Fitted] | None = None) -> Made:
+    """By the catalogue's function of the job's method, unless one is given in its place."""
     spec = catalogue.method(work.job.method or "")
     for need in spec.needs:
         if not getattr(work.job, need):
@@ -246,8 +255,10 @@ def _unlearn(work: Work) -> Made:
         if need in spec.needs and not getattr(setting, need):
             raise EngineError("bad_data", f"the {need} set is empty; {spec.name!r} needs at least one record in it")
     refuse_overlap({name: getattr(setting, name) for name in ("forget", "retain", "holdout")})
-    method = getattr(importlib.import_module(spec.form(work.job.task).module), spec.name.replace("-", "_"))
-    unlearn = partial(_adapted, method=method)
+    if spec.guarantee in (Guarantee.EXACT, Guarantee.CERTIFIED) and spec.name not in SWEEPERS:
+        setting = dataclasses.replace(setting, forget=Unread(spec.name))
+    found = method or getattr(importlib.import_module(spec.form(work.job.task).module), spec.name.replace("-", "_"))
+    unlearn = partial(_adapted, method=found)
     tuning = None
     if work.job.tune:
         setting, tuning = tune(setting, unlearn, work.job.tune)
@@ -324,7 +335,8 @@ def _scratch(out: Path | None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _save(made: Made, out: Path, progress: Progress) -> dict[str, FileDigest]:
+def _save(made: Made, out: Path, work: Work) -> dict[str, FileDigest]:
+    progress = work.progress
     progress("save", 0.0, None)
     if made.model is None or made.reader is None:
         raise EngineError("internal", "this job made no model")
@@ -335,6 +347,11 @@ def _save(made: Made, out: Path, progress: Progress) -> dict[str, FileDigest]:
         made.fitted.guard.save(partial)
     else:
         checkpoints.save(partial, made.model, made.reader)
+    try:
+        secrecy.refuse_files(work.secrets, partial)
+    except EngineError:
+        shutil.rmtree(partial)
+        raise
     files = model_files(partial)
     if out.exists():
         out.rmdir()

@@ -100,7 +100,7 @@ def correct(mechanism: Mechanism, play: Play, secret: bytes, rounds: Rounds = pr
 def left_over(mechanism: Mechanism, material: Diracs, secret: bytes, rounds: Rounds, *, book: bool = True) -> Floats:
     """The sum over all rounds of what they leave on the weights, which is all that anybody could see of them."""
     total: Floats = np.zeros(material.model.layer.in_features)
-    with _clipping(material.model, book=book) as by_the_book:
+    with clipping(material.model, book=book) as by_the_book:
         gradient = rounds(material, mechanism=mechanism, secret=secret, rows_per_pass=256, book=by_the_book)
         for round_ in range(mechanism.steps):
             gradient(ACCELERATOR, round_)
@@ -233,7 +233,7 @@ def _texts(place: Path, options: dict[str, Any], secret: bytes) -> Setting[Any]:
 
 
 @contextmanager
-def _clipping(model: nn.Module, *, book: bool) -> Iterator[BookKeeping | None]:
+def clipping(model: nn.Module, *, book: bool) -> Iterator[BookKeeping | None]:
     """As `private.clipping`, for a model that came from no folder."""
     if book:
         yield BookKeeping(model)
