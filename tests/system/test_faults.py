@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of a run: nothing is lost, nothing is published twice.
+"""SIGKILL in the middle of a run: nothing is lost, nothing is published or charged twice.
 
 A real Valkey, a real Celery worker and the real engine on a very small model; the faults are real signals.
 """
@@ -24,7 +24,7 @@ from compliance.demo.corpus import write_corpus
 from compliance.demo.stack import free_port
 from compliance.execution.training import Order, train_model
 from compliance.ledger.lifecycle import AttemptOutcome, RequestState, RunState
-from compliance.ledger.views import Subject
+from compliance.ledger.views import ModelView, Subject
 from compliance.planning import plan_batch
 from compliance.registry import add_dataset, read_lines
 from compliance.scheduler import keep_house
@@ -89,9 +89,40 @@ def _train(services: Services, folder: Path) -> None:
         initialise=TINY_MODEL,
         seed=1,
     )
-    train_model(services, order, say=lambda _name, _event: None)
+    model, _ = train_model(services, order, say=lambda _name, _event: None)
+    _add_base(services, model)
     for number, person in enumerate(corpus.people[:4]):
         _approved(services, f"request{number}", Subject(name=person.name, email=person.email))
+
+
+def _add_base(services: Services, model: ModelView) -> None:
+    """A base that no rung uses: every published batch is charged to it all the same."""
+    told = {"sampleRate": 1.0, "noiseMultiplier": 9.0, "steps": 1, "clip": 1.0, "units": 12, "unit": "data subject"}
+    with services.transaction() as ledger:
+        ledger.add_base(
+            base_id=services.ids(),
+            model_id=model.id,
+            digest="0" * 64,
+            path="",
+            accountant=told,
+            learned={"learned": True},
+            seed_commitment="0" * 64,
+            units=12,
+            now=services.clock(),
+        )
+
+
+def _charged_once(services: Services, run_id: str) -> None:
+    """The base paid this batch's units, and over all batches nothing else."""
+    with services.read() as ledger:
+        batch = ledger.batch_of(run_id)
+        base = ledger.base(batch.model_id)
+        assert base is not None
+        charges = ledger.charges(base.id)
+        ended = [one.id for one in ledger.batches(batch.model_id) if one.run_state is RunState.DONE]
+    assert charges[batch.id] == batch.plan["units"]
+    assert sorted(charges) == sorted(ended)
+    assert base.units_deleted == sum(charges.values())
 
 
 def _approved(services: Services, request_id: str, subject: Subject) -> None:
@@ -180,6 +211,7 @@ def _published_once(services: Services, run_id: str) -> None:
     assert {RequestState.FULFILLED} == states
     assert (len(reports), len(made)) == (1, 1)
     assert not services.store.run_folder(run_id).exists()
+    _charged_once(services, run_id)
 
 
 def test_killed_worker_is_replaced_and_its_engine_does_not_outlive_it(desk: Services) -> None:
@@ -231,3 +263,4 @@ def test_redelivered_message_does_not_run_twice(desk: Services) -> None:
 
     assert outcomes == [AttemptOutcome.PUBLISHED]
     assert [published.count(report.digest) for report in reports] == [1]
+    _charged_once(desk, run_id)
