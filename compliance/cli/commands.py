@@ -39,6 +39,7 @@ COMMANDS: dict[str, Source] = {
         module="unlearning", help="Measure a model folder with one suite; no desk is needed.", alone=True
     ),
     "series": Source(module="series", help="Unlearn in four steps, measure and draw; no desk is needed.", alone=True),
+    "audit": Source(module="shadows", help="Attack models example by example with shadow models; no desk is needed."),
     "report": Source(module="reports", help="Signed reports: read, export, verify."),
     "receipt": Source(module="receipts", help="Receipts of requests: verify."),
     "log": Source(module="log", help="The tamper-evident log: checkpoint, prove, verify, export."),

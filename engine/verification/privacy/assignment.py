@@ -8,7 +8,7 @@
 So the attacker is one who knows everything but whether an example was in: the strongest there is, and its shadows are
 of the size of what they stand for. Members and outsiders are the *targets*; their units are tossed, and a shadow's
 coins are drawn before anything is trained. Outsiders are by default as many units as make a shadow's unlearned third
-as large as the request, and never more than half of the holdout set.
+as large as the request, and never more than half of the holdout set (of pictures, of those with its labels).
 """
 
 from collections.abc import Sequence
@@ -137,12 +137,12 @@ def _split(forget: Sequence[Record], holdout: Sequence[Record], wanted: int, see
     labels = {record.label for record in forget}
     alike = [unit for unit, records in people.items() if all(record.label in labels for record in records)]
     stream(seed, "outsiders").shuffle(alike)
-    half = len(people) // 2
-    count = wanted or min(half, (TRIPLE - 1) * len(by_unit(forget)), len(alike))
-    if not FEWEST_UNITS <= count <= min(half, len(alike)):
+    half = len(alike) // 2
+    count = wanted or min(half, (TRIPLE - 1) * len(by_unit(forget)))
+    if not FEWEST_UNITS <= count <= half:
         message = (
-            f"{count} outsiders cannot be had: at least {FEWEST_UNITS}, at most half of the {len(people)} units of the "
-            f"holdout set, of which {len(alike)} have no label but those of the forget set"
+            f"{count} outsiders cannot be had: at least {FEWEST_UNITS}, and at most half of the units of the holdout "
+            f"set with labels of the forget set alone, which are {len(alike)} of {len(people)}"
         )
         raise EngineError("bad_data", message)
     chosen = set(alike[:count])
