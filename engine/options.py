@@ -194,7 +194,7 @@ class DescentNoiseOptions(HeadOptions):
     """The start is put into the ball of `start_radius`; then `head_steps` full gradient steps, and noise once."""
 
     penalty: float = above(0, 1e-4)
-    start_radius: float = above(0, 0.1)
+    start_radius: float = above(0, 0.03)
     head_steps: int = at_least(1, 1000)
 
 
@@ -203,7 +203,7 @@ class LangevinOptions(HeadOptions):
     """The same with noise in every step."""
 
     penalty: float = above(0, 1e-4)
-    start_radius: float = above(0, 0.1)
+    start_radius: float = above(0, 0.03)
     head_steps: int = at_least(1, 1000)
 
 
