@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel
 
-from engine import adapters, catalogue, checkpoints, determinism, guards, presets
+from engine import adapters, catalogue, checkpoints, determinism, guards, presets, provenance
 from engine.catalogue import check_options
 from engine.contract import VERSION, Evidence, FileDigest, Finding, Guarantee, Job, Kind, Options
 from engine.corpus import Record, digest, read_mapping, read_records, refuse_overlap
@@ -65,6 +65,7 @@ class Made:
     seed_commitment: str | None = None
     options: Options | None = None  # as they were used: with presets in the place of what was not given
     tuning: dict[str, Any] | None = None
+    public: frozenset[str] | None = None  # what its start was made of (`engine.provenance`)
     rests_on: dict[str, Any] | None = None
 
 
@@ -178,7 +179,7 @@ def _initialise(work: Work) -> Made:
         digest="",
         cache=work.scratch,
     )
-    return Made(model=model, reader=tokenizer, fitted=refit(setting))
+    return Made(model=model, reader=tokenizer, fitted=refit(setting), public=provenance.digests(records))
 
 
 def _initialise_images(work: Work) -> Made:
@@ -197,7 +198,8 @@ def _initialise_images(work: Work) -> Made:
         digest="",
         cache=work.scratch,
     )
-    return Made(model=model, reader=pixels, fitted=images.refit(setting) if setting.retain else None)
+    public = provenance.digests(setting.retain)
+    return Made(model=model, reader=pixels, fitted=images.refit(setting) if setting.retain else None, public=public)
 
 
 def _train(work: Work) -> Made:
@@ -231,6 +233,8 @@ def _dp_base(work: Work) -> Made:
 
     options = cast("DpOptions", work.options)
     setting = work.setting("model", options, train="train")
+    public = provenance.read(setting.folder)
+    provenance.refuse(public, setting.retain, "records to be trained on")
     outcome = private.train_base(setting, holdout=setting.holdout, secret=setting.secret)
     return Made(
         model=setting.model,
@@ -240,6 +244,7 @@ def _dp_base(work: Work) -> Made:
         accountant=outcome.to_mapping(),
         learned=outcome.learned.to_mapping(),
         seed_commitment=secret.commitment(setting.secret),
+        public=public,
     )
 
 
@@ -255,6 +260,8 @@ def _unlearn(work: Work, method: Callable[[Setting[Any]], Fitted] | None = None)
         if need in spec.needs and not getattr(setting, need):
             raise EngineError("bad_data", f"the {need} set is empty; {spec.name!r} needs at least one record in it")
     refuse_overlap({name: getattr(setting, name) for name in ("forget", "retain", "holdout")})
+    if role == "base":
+        provenance.refuse(provenance.read(setting.folder), setting.forget, "records to be forgotten")
     if spec.guarantee in (Guarantee.EXACT, Guarantee.CERTIFIED) and spec.name not in SWEEPERS:
         setting = dataclasses.replace(setting, forget=Unread(spec.name))
     found = method or getattr(importlib.import_module(spec.form(work.job.task).module), spec.name.replace("-", "_"))
@@ -347,6 +354,8 @@ def _save(made: Made, out: Path, work: Work) -> dict[str, FileDigest]:
         made.fitted.guard.save(partial)
     else:
         checkpoints.save(partial, made.model, made.reader)
+    if made.public is not None:
+        provenance.write(partial, made.public)
     try:
         secrecy.refuse_files(work.secrets, partial)
     except EngineError:

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from engine.corpus import Record
+from engine.errors import EngineError
 from engine.guarantees.learned import unigram_loss
 from engine.methods import Setting
 from engine.options import DpOptions
@@ -17,6 +18,7 @@ from engine.tasks.image import Scores, classes_of, losses, scores
 from engine.tasks.pixels import Pictures, Pixels, pictures
 from engine.verification.privacy.canaries import patterns
 
+FITTED = 1e-4  # what is left of a number that was written with four digits
 PASS = 512  # pictures that are asked about together
 
 
@@ -84,5 +86,23 @@ def material(setting: Setting[DpOptions], holdout: Sequence[Record]) -> Images:
     for i, record in enumerate(setting.retain):
         units.setdefault(record.unit if setting.options.unit == "data subject" else record.record_id, []).append(i)
     known = pictures(setting.retain, setting.pixels, classes)
+    refuse_fitted(setting.pixels, known)
     held = pictures(holdout, setting.pixels, classes)
     return Images(setting.model, setting.pixels, known, list(units.values()), held)
+
+
+def refuse_fitted(pixels: Pixels, known: Pictures) -> None:
+    """Refuse a scaling that is the private pictures' own: it moves with each of them, and nobody clipped or noised it.
+
+    Raises:
+        EngineError: `bad_model` when means and deviations of all channels are those of the pictures, to `FITTED`.
+    """
+    values = known.images.double() / 255
+    own = torch.stack([values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0)])
+    said = torch.tensor([pixels.mean, pixels.deviation], dtype=torch.float64)
+    if bool(((own - said).abs() <= FITTED).all()):
+        message = (
+            "image_mean and image_std are those of the pictures to be trained on: the theorem needs a normalisation "
+            "that does not depend on private records; write down fixed or public ones"
+        )
+        raise EngineError("bad_model", message)
