@@ -191,7 +191,7 @@ def _refuse_dp2(policy: Policy, base: BaseView | None, units: int) -> str | None
     if base is None:
         return "the model has no DP base"
     if base.state == "spent":
-        return "the deletion budget of the DP base is spent; the next retraining makes a new base"
+        return "the deletion budget of the DP base is spent"
     if base.units_deleted + units >= base.units:
         return "the batch would delete every unit the DP base was trained on"
     if policy.delta >= 1 / base.units:

@@ -14,8 +14,13 @@ from compliance.ledger.views import AttemptView, BaseView, BatchView
 from compliance.policy import Policy
 
 HEADS = ("newton-noise", "descent-noise", "langevin")  # convex heads on fixed features
+SISA = "sisa"
 STATEMENTS = {
     "exact": "The published model was never trained on the forget set: it was trained anew without it.",
+    SISA: (
+        "No part of the published model was trained on the forget set: the parts that had seen it were trained anew "
+        "without it. This holds for requests that nobody filed after looking at a published model."
+    ),
     "certified": (
         "The published model was made from a differentially private base and the remaining data only. What it can "
         "reveal about the forgotten data subjects is bounded by the (epsilon, delta) below."
@@ -37,6 +42,9 @@ STATEMENTS = {
     ),
 }
 NOISE_IS_HIDDEN = "the noise seed stays unknown: whoever learns it can subtract the noise"
+NOT_ADAPTIVE = (
+    "requests were not adaptive: one that was filed after looking at a published model can void the guarantee"
+)
 CONDITIONS_OF_HEADS = [
     NOISE_IS_HIDDEN,
     "the classes, the scaling of pictures and what computes features were made without the forgotten data",
@@ -49,7 +57,11 @@ CONDITIONS_OF_HEADS = [
 CONDITIONS = {
     "exact": [
         "the tokenizer was fitted on public text only, not on the forget set",
-        "requests were not chosen by someone who watched earlier models (no adaptive requests)",
+        NOT_ADAPTIVE,
+    ],
+    SISA: [
+        "the tokenizer was fitted on public text only, not on the forget set",
+        f"{NOT_ADAPTIVE}; here it does, because the parts that were not trained anew stay as they were published",
     ],
     "certified": [
         NOISE_IS_HIDDEN,
@@ -135,7 +147,7 @@ def guarantee_of(
         conditions += [PUBLIC_FEATURES] if certificate["accountant"].get("features") == "public" else []
     return {
         "class": name,
-        "statement": STATEMENTS.get(attempt.rung if certificate else name, STATEMENTS[name]),
+        "statement": STATEMENTS.get(attempt.rung if certificate or attempt.rung == SISA else name, STATEMENTS[name]),
         "conditions": conditions + ([_choice(attempts)] if name == "certified" else []),
         "certificate": certificate,
         "refused": refused,

@@ -8,10 +8,16 @@ from compliance import policy as policies
 from compliance.certification.guarantee import guarantee_of, limits_of
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import AttemptOutcome
-from compliance.ledger.views import AttemptView, BatchView, ReportView, RequestView
+from compliance.ledger.views import AttemptView, BaseView, BatchView, ReportView, RequestView
+from compliance.policy import Policy
 
 ATTEMPT_KEYS = ("code", "why", "weightsDigest", "gates", "seconds")
 EVERY_REQUEST = 1_000_000
+RENEWED = (
+    "A new differentially private base ({digest}…) was trained on the remaining data, because the earlier one could "
+    "not carry another certificate: {why}. The earlier base had {before} deleted units counted against it and is "
+    "sealed. None of them, nor those of this batch, counts against the new one, whose data never held them."
+)
 
 
 def predicate_of(
@@ -43,7 +49,7 @@ def predicate_of(
         },
         "dataset": _dataset(ledger, batch, model.dataset_id),
         "method": record["method"],
-        "guarantee": guarantee_of(attempts, policy=policy, base=ledger.base(model.id), batch=batch),
+        "guarantee": _guarantee(attempts, policy, ledger.base(model.id), batch),
         "policy": {
             "name": policy.name,
             "digest": policy.digest,
@@ -62,6 +68,19 @@ def predicate_of(
         "previousReportDigest": None if previous is None else previous.digest,
         "witnessed": False,
     }
+
+
+def _guarantee(
+    attempts: Sequence[AttemptView], policy: Policy, base: BaseView | None, batch: BatchView
+) -> dict[str, Any]:
+    """The guarantee, and why a new base was trained where one was: it is the start of the published model."""
+    told = guarantee_of(attempts, policy=policy, base=base, batch=batch)
+    made = attempts[-1].record.get("newBase")
+    if made is None or base is None:
+        return told
+    why = next(entry["refused"] for entry in batch.plan["rungs"] if entry["rung"] == "dp2")
+    renewed = RENEWED.format(why=why, before=base.units_deleted, digest=made["digest"][:16])
+    return told | {"statement": f"{told['statement']} {renewed}"}
 
 
 def ended_attempts(ledger: Ledger, run_id: str) -> list[AttemptView]:

@@ -28,7 +28,7 @@ ZERO = "0" * 64
 LEARNED = {"startLoss": 5.5, "unigramLoss": 5.0, "baseLoss": 4.0, "margin": 0.5, "learned": True}
 POLICY = """
 name = "records"
-ladder = ["dp2", "retrain"]
+ladder = [{ladder}]
 [budget]
 epsilon_limit = {limit}
 [base]
@@ -154,8 +154,8 @@ def mechanism(units: int, *, sigma: float) -> dict[str, Any]:
     return {**told, "clip": 1.0, "units": units, "unit": "data subject"}
 
 
-def furnish(desk: Services, people: int, *, limit: float) -> None:
-    """A data set of so many people, and the model "m" with a DP base, under a policy with this epsilon limit."""
+def furnish(desk: Services, people: int, *, limit: float, ladder: str = '"dp2", "retrain"') -> None:
+    """A data set of so many people, and the model "m" with a DP base, under a policy with this limit and ladder."""
     add_dataset(desk, rows(person(number) for number in range(people)), dataset_id="d1")
     add_dataset(desk, rows(person(number) for number in range(1000, 1003)), dataset_id="d2")
     folder = desk.settings.workdir / "given"
@@ -164,7 +164,7 @@ def furnish(desk: Services, people: int, *, limit: float) -> None:
     _folder(folder / "base", "base")
     with desk.read() as ledger:
         data, others = ledger.dataset("d1"), ledger.dataset("d2")
-    policy = policies.parse(POLICY.format(limit=limit))
+    policy = policies.parse(POLICY.format(limit=limit, ladder=ladder))
     model, _ = register_model(
         desk,
         name="m",

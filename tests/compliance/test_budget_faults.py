@@ -1,7 +1,11 @@
 """A worker dies, or loses its claim, at every point of a batch: its units are charged once, and none comes back."""
 
+import base64
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,6 +164,36 @@ def test_earlier_deletions_do_not_count_against_a_new_base(services: Services) -
     run_id = planned(services, 3)
     assert run(services, run_id, engines=engines())
 
+    report = _report(services, 4)
+    why = "because the earlier one could not carry another certificate: the deletion budget of the DP base is spent"
+    assert why in report["guarantee"]["statement"]
+    assert "The earlier base had 2 deleted units counted against it" in report["guarantee"]["statement"]
+    assert _report(services, 5)["guarantee"]["certificate"]["unitsDeletedSinceBase"] == 1
     assert (old.deleted, new.deleted, new.charges) == (2, 0, {})
     assert new.base != old.base
     assert _state(services).charges == {_batch_of(services, run_id): 1}
+
+
+def test_any_rung_charges_the_base_and_sisa_warns_of_adaptive_requests(services: Services) -> None:
+    """A batch that shards published is charged like any other, and its page says what voids the guarantee."""
+    furnish(services, 4, limit=AMPLE, ladder='"sisa"')
+    run_id, before = planned(services, 0), _state(services)
+
+    assert run(services, run_id, engines=engines())
+
+    _ended_once(services, run_id, before)
+    report, page = _report(services, 2), (_bundle(services, 2) / "report.html").read_text()
+    (warning,) = (one for one in report["guarantee"]["conditions"] if "not adaptive" in one)
+    assert report["guarantee"]["class"] == "exact"
+    assert "filed after looking at a published model can void the guarantee" in warning
+    assert warning in page
+    assert "nobody filed after looking at a published model" in page
+
+
+def _bundle(desk: Services, version: int) -> Path:
+    return desk.settings.workdir / "bundles" / f"m-v{version}"
+
+
+def _report(desk: Services, version: int) -> Any:  # noqa: ANN401 - a report's predicate
+    envelope = json.loads((_bundle(desk, version) / "report.dsse.json").read_bytes())
+    return json.loads(base64.b64decode(envelope["payload"]))["predicate"]
