@@ -29,8 +29,8 @@ from engine.contract import Evidence, Finding, Job, Kind, canonical
 app = group()
 NUMBERS, LOG = "shadows", "engine.log"
 ROLES = {"before": "Before", "after": "After", "reference": "Reference"}
-METRICS = {"auc": "AUC", **{name: f"Members found at {rate} false alarms" for name, rate in SPELLED.items()}}
-METRICS |= {"balanced_accuracy": "Balanced accuracy"}
+METRICS = {"auc": "AUC", **{name: f"TPR at {rate}" for name, rate in SPELLED.items()}}
+METRICS |= {"balanced_accuracy": "Bal. accuracy"}
 PAIRS, THREES = 16, 18  # shadows by default: pairs of opposite coins, or threes where a method is audited
 
 _dir = {"metavar": "DIR", "exists": True, "file_okay": False}

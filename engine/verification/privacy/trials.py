@@ -60,32 +60,23 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One shadow: what it is trained on, what it then forgets (nothing without a method), and what it is asked."""
+    """One shadow: what it is trained on, what it then forgets (nothing without a method), and what it is asked.
+
+    `key` is the digest of everything that its numbers depend on.
+    """
 
     number: int
     recipe: Recipe
     trained: Records
     forgets: Records
     asked: Records
+    key: str
 
     @property
     def retains(self) -> Records:
         """What it keeps."""
         gone = {record.record_id for record in self.forgets}
         return tuple(record for record in self.trained if record.record_id not in gone)
-
-    @property
-    def key(self) -> str:
-        """The digest of everything that its numbers depend on."""
-        recipe = self.recipe
-        parts = {
-            "start": recipe.start_digest,
-            "train": [digest(self.trained), dict(recipe.training)],
-            "unlearn": recipe.method and [recipe.method, digest(self.forgets), dict(recipe.method_options)],
-            "seed": recipe.seed_of(self.number),
-            "threads": recipe.threads,
-        }
-        return config_digest({**parts, "asked": digest(self.asked), "code": code_digest()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,16 +89,20 @@ class Told:
 
 def trials(recipe: Recipe, casting: Casting) -> list[Trial]:
     """One trial a row of the coins."""
-    return [
-        Trial(
-            number=number,
-            recipe=recipe,
-            trained=casting.trained(number),
-            forgets=casting.having(number, UNLEARNT),
-            asked=casting.asked,
-        )
-        for number in range(len(casting.roles))
-    ]
+    return [_trial(recipe, casting, number) for number in range(len(casting.roles))]
+
+
+def _trial(recipe: Recipe, casting: Casting, number: int) -> Trial:
+    trained, forgets = casting.trained(number), casting.having(number, UNLEARNT)
+    parts = {
+        "start": recipe.start_digest,
+        "train": [digest(trained), dict(recipe.training)],
+        "unlearn": recipe.method and [recipe.method, digest(forgets), dict(recipe.method_options)],
+        "seed": recipe.seed_of(number),
+        "threads": recipe.threads,
+    }
+    key = config_digest({**parts, "asked": digest(casting.asked), "code": code_digest()})
+    return Trial(number=number, recipe=recipe, trained=trained, forgets=forgets, asked=casting.asked, key=key)
 
 
 def told(planned: Sequence[Trial], *, run: Run, processes: int, progress: Progress) -> list[Told]:
