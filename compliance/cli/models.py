@@ -35,6 +35,7 @@ _LABELS = {
     "version": "In use",
     "guarantee": "Guarantee",
     "base": "DP base",
+    "unit": "Its unit",
     "deleted": "Units deleted",
     "bound": "Their bound",
     "left": "Units left",
@@ -77,7 +78,8 @@ def _told(value: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **value,
         "base": value["base"] if found["learned"] else f"{value['base']}, did not learn",
-        "deleted": f"{found['deleted']} of {found['units']} ({found['unit']})",
+        "unit": found["unit"],
+        "deleted": f"{found['deleted']} of {found['units']}",
         "bound": f"{bound} of {found['epsilon_limit']:g} at delta {found['delta']:g}",
         "left": str(found["left"]),
         "forecast": found["says"],
