@@ -2,7 +2,7 @@
 
 The engine trains the shadows as it trains everything, attacks, and reports findings and counts; here its answer is
 shown, with what such an audit could have seen at most said in words. The folder of an audit holds its evidence and
-numbers of shadows by digest, so that the same command goes on where it stopped; no weights, ids or texts stay there.
+numbers of shadows by digest, so that the same command goes on where it stopped; no weights, ids or texts are there once it has ended.
 """
 
 import hashlib
