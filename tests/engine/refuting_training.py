@@ -186,14 +186,14 @@ def found(mechanism: Mechanism, play: Play, right: int, *, delta: float) -> Foun
 def networks(seed: int, quiet: float = 1.0) -> Found:
     """The engine's own audit before a base: pictures by record, texts by subject, clipped with hooks or by the book."""
     rng = np.random.default_rng([seed, 6])
-    told = promised(seed, rng, group=1, delta=DELTA, most=4)
+    told = promised(seed, rng, group=1, delta=DELTA, most=3)
     options = {
         "sigma": told.noise_multiplier * quiet,
         "sample_rate": told.sample_rate,
         "steps": told.steps,
         "clip": 0.04 * told.clip,  # a language model this small has no gradient that is larger than 0.2
         "learning_rate": 0.02,
-        "canaries": 240,
+        "canaries": 176,
         "clipper": ("hooks", "book-keeping")[seed // 2 % 2],
     }
     with tempfile.TemporaryDirectory() as place:

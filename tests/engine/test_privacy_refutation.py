@@ -64,12 +64,12 @@ def test_probabilities_are_bounded_as_clopper_and_pearson_do() -> None:
 
 
 def test_bounds_err_no_more_often_than_their_level() -> None:
-    """At a level of one in five, over sixty pairs of normal samples whose epsilon is known."""
+    """At a level of one in five, over thirty pairs of normal samples whose epsilon is known."""
     delta, mu, wrong = 0.01, 1.5, {"direct": 0, "curve": 0}
     certified = gaussian.epsilon(delta=delta, mu=mu)
-    for seed in range(60):
+    for seed in range(30):
         inside, outside = np.random.default_rng(seed).normal(size=(2, 300)) + np.array([[mu / 2], [-mu / 2]])
         wrong["direct"] += lower_bound(inside, outside, delta=delta, level=0.2) > certified
         wrong["curve"] += gaussian_bound(inside, outside, delta=delta, level=0.2) > certified
 
-    assert max(wrong.values()) <= 12 + 3 * math.sqrt(60 * 0.2 * 0.8)
+    assert max(wrong.values()) <= 6 + 3 * math.sqrt(30 * 0.2 * 0.8)
