@@ -2,7 +2,8 @@
 
 The engine trains the shadows as it trains everything, attacks, and reports findings and counts; here its answer is
 shown, with what such an audit could have seen at most said in words. The folder of an audit holds its evidence and
-numbers of shadows by digest, so that the same command goes on where it stopped; no weights, ids or texts are there once it has ended.
+numbers of shadows by digest, so that the same command goes on where it stopped; once it has ended, no weights, ids or
+texts are there.
 """
 
 import hashlib
