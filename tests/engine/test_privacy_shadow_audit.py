@@ -19,7 +19,7 @@ from tests.engine import painted, tiny
 from tests.engine.tiny import quiet
 
 FIT = {"epochs": 20, "batch": 8, "learning_rate": 0.01}
-TEXT_FIT = {"epochs": 24, "tokens_per_batch": 300}
+TEXT_FIT = {"epochs": 12, "tokens_per_batch": 250, "learning_rate": 0.02, "matrix_learning_rate": 0.02}
 WORDS = (*tiny.CITIES, "red", "blue", "green", "boat", "horse", "seven", "likes", "keeps")
 PEOPLE, FORGOTTEN = range(16), 8  # trained on, and how many of the first are forgotten
 OTHERS = range(100, 132)
