@@ -22,11 +22,12 @@ from tests.engine.painted import LABELS, SIDE, bar, png
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("image-budget"), pytest.mark.timeout(300)]
 PEOPLE, EACH = 16, 4
+# A gate that always holds: the noise is drawn anew each time, and what these tests are about is not accuracy.
 GATE = """
 [[gate]]
 metric = "ra"
 direction = "at_least"
-margin = 0.6
+margin = 1.0
 """
 ONE_PERSON = f"""
 name = "one"
@@ -140,7 +141,8 @@ def test_noisy_steps_publish_a_certificate_that_uses_nothing_up(desk: Services, 
     report = _leave(desk, "noisy", 100, 2)
 
     certificate = report["guarantee"]["certificate"]
-    assert (report["method"]["rung"], report["guarantee"]["class"]) == ("noisy-ft", "certified")
+    tried = [(one["rung"], one["outcome"], one["why"]) for one in report["attempts"]]
+    assert (tried, report["guarantee"]["class"]) == ([("noisy-ft", "published", None)], "certified")
     assert certificate["accountant"]["mechanism"] == "noisy_clipped_steps"
     assert 7.9 < certificate["epsilon"] <= 8
     assert certificate["unitsLeft"] is None
