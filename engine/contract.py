@@ -51,6 +51,7 @@ class Kind(StrEnum):
     UNLEARN = "unlearn"
     EVALUATE = "evaluate"
     AUDIT = "audit"
+    WORST_CASE = "worst_case"
 
 
 NEEDS: dict[Kind, tuple[str, ...]] = {
@@ -60,6 +61,7 @@ NEEDS: dict[Kind, tuple[str, ...]] = {
     Kind.UNLEARN: ("out", "method"),
     Kind.EVALUATE: ("models",),
     Kind.AUDIT: ("models", "model", "train", "forget", "holdout"),
+    Kind.WORST_CASE: ("out", "model", "train"),
 }
 
 

@@ -360,6 +360,31 @@ class ShadowOptions(Options):
     method_options: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorstCaseOptions(Options):
+    """A forget set that is hard to forget: how many records, data subjects (`unit`) or classes are chosen, and how.
+
+    Each of `rounds` fine-tunes the model for `epochs` with steps of `rate` in the direction of the gradient's sign,
+    and moves the weights by `step` along ranks of losses (`published`: along losses, which moves next to nothing at
+    the published step). `penalty` is gamma; `reverse` asks for the set that is easiest to forget.
+    """
+
+    count: int = field(metadata={"low": 1})
+    by: str = one_of("record", "unit", "class")
+    rounds: int = at_least(1, 10)
+    epochs: int = at_least(1, 2)
+    batch: int = at_least(1, 64)
+    rate: float = above(0, 1e-3)
+    step: float = above(0, 1.0)
+    penalty: float = at_least(0, 1e-4)
+    start: str = one_of("uniform", "random")
+    lower: str = one_of("finetune", "ascent")
+    losses: str = one_of("ranked", "published")
+    reverse: bool = False
+    precision: str = one_of(*PRECISIONS)
+    rows_per_pass: int = at_least(1, 512)
+
+
 BY_KIND: dict[str, dict[str, type[Options]]] = {
     "language": {
         "initialise": InitialiseOptions,
@@ -372,6 +397,7 @@ BY_KIND: dict[str, dict[str, type[Options]]] = {
         "initialise": ImageInitialiseOptions,
         "train": ImageFitOptions,
         "dp_base": ImagePrivateOptions,
+        "worst_case": WorstCaseOptions,
         "evaluate": EvaluateOptions,
         "audit": ShadowOptions,
     },

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from engine import adapters, catalogue, checkpoints, determinism, guards, presets, provenance
 from engine.catalogue import check_options
 from engine.contract import VERSION, Evidence, FileDigest, Finding, Guarantee, Job, Kind, Options
-from engine.corpus import Record, digest, read_mapping, read_records, refuse_overlap
+from engine.corpus import Record, digest, read_mapping, read_records, refuse_overlap, write_records
 from engine.digests import code_digest, config_digest, model_digest, model_files
 from engine.errors import EngineError
 from engine.guarantees import secrecy
@@ -46,6 +46,7 @@ from engine.training import Fitted, Progress
 from engine.tuning import tune
 from engine.verification.privacy import per_example
 from engine.verification.suites import SUITE_VERSION, Evaluation, Folders, evaluate
+from engine.verification.worst_case.search import search
 
 Maker = Callable[["Work"], "Made"]
 SWEEPERS = ("sisa",)  # removes adapters that saw the forget set, and has to know whose; it trains on none of it
@@ -53,7 +54,7 @@ SWEEPERS = ("sisa",)  # removes adapters that saw the forget set, and has to kno
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
-    """What a job made: a model to be saved, or findings."""
+    """What a job made: a model to be saved, sets of records, or findings."""
 
     model: PreTrainedModel | None = None
     reader: checkpoints.Reader | None = None
@@ -67,6 +68,7 @@ class Made:
     tuning: dict[str, Any] | None = None
     public: frozenset[str] | None = None  # what its start was made of (`engine.provenance`)
     rests_on: dict[str, Any] | None = None
+    records: Mapping[str, Sequence[Record]] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -307,6 +309,14 @@ def _audit(work: Work) -> Made:
     return Made(findings=found.findings, rests_on=found.rests_on)
 
 
+def _worst_case(work: Work) -> Made:
+    """The records of the training set that the model would find hardest to forget, and the others."""
+    found = search(work.setting("model", work.options, train="train"))
+    records = {"forget": found.forget, "retain": found.retain}
+    work.data_digests.update({name: digest(chosen) for name, chosen in records.items()})
+    return Made(records=records, fitted=found.fitted)
+
+
 MAKERS: dict[Kind, Maker] = {
     Kind.INITIALISE: _initialise,
     Kind.TRAIN: _train,
@@ -314,6 +324,7 @@ MAKERS: dict[Kind, Maker] = {
     Kind.UNLEARN: _unlearn,
     Kind.EVALUATE: _evaluate,
     Kind.AUDIT: _audit,
+    Kind.WORST_CASE: _worst_case,
 }
 
 
@@ -345,18 +356,13 @@ def _scratch(out: Path | None) -> Iterator[Path]:
 def _save(made: Made, out: Path, work: Work) -> dict[str, FileDigest]:
     progress = work.progress
     progress("save", 0.0, None)
-    if made.model is None or made.reader is None:
-        raise EngineError("internal", "this job made no model")
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    if made.fitted is not None and made.fitted.guard is not None:
-        made.fitted.guard.save(partial)
-    else:
-        checkpoints.save(partial, made.model, made.reader)
-    if made.public is not None:
-        provenance.write(partial, made.public)
     try:
+        _write(made, partial)
+        if made.public is not None:
+            provenance.write(partial, made.public)
         secrecy.refuse_files(work.secrets, partial)
     except EngineError:
         shutil.rmtree(partial)
@@ -367,6 +373,19 @@ def _save(made: Made, out: Path, work: Work) -> dict[str, FileDigest]:
     partial.rename(out)
     progress("save", 1.0, 0.0)
     return files
+
+
+def _write(made: Made, folder: Path) -> None:
+    """Sets of records as JSON lines, a guarded model, or a model."""
+    if made.records is not None:
+        for name, records in made.records.items():
+            write_records(folder / f"{name}.jsonl", records)
+    elif made.fitted is not None and made.fitted.guard is not None:
+        made.fitted.guard.save(folder)
+    elif made.model is not None and made.reader is not None:
+        checkpoints.save(folder, made.model, made.reader)
+    else:
+        raise EngineError("internal", "this job made no model")
 
 
 def _evidence(work: Work, made: Made, files: dict[str, FileDigest], seconds: float, cpu_seconds: float) -> Evidence:
