@@ -8,6 +8,7 @@ as `mu`, the sensitivity in standard deviations, whose exact curve is audits/gau
 * `langevin_mu`: noisy gradient descent by shifted interpolation (audits/contraction.py).
 * `rewind_mu`: Rewind-to-Delete, which is `conditional`: its constants are estimated for every network.
 * `Measured` and `Contracted`: both worlds run one procedure on the same remaining data, from whatever start.
+* `Removed`, `Kept` and `Rewound`: what goes on from a state that is kept secret, as a run whose noise can be asked for.
 
 Objectives are averages over points unless a docstring says sum. `points` counts what is left unless it says otherwise.
 """
@@ -142,6 +143,84 @@ class Contracted:
     def log_delta(self, *, epsilon: float, noise: float) -> float:
         """Logarithm of the least delta at `epsilon`."""
         return gaussian.log_delta(epsilon=epsilon, mu=self.mu(noise=noise))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Removed:
+    """Newton removal (Guo et al. 2020) of `problems` one-vs-rest heads, each with a residual of at most `residual`.
+
+    The noise is the standard deviation of b in the perturbed sum. Conditional (`newton_budget`).
+    """
+
+    residual: float
+    problems: int
+
+    def epsilon(self, *, noise: float, delta: float) -> float:
+        """`newton_epsilon` with every residual at its limit."""
+        _check_positive(self.residual)
+        _check_problems(noise, self.problems)
+        return newton_epsilon(residuals=[self.residual] * self.problems, noise=noise, delta=delta)
+
+    def noise_for(self, *, epsilon: float, delta: float) -> float:
+        """The least noise whose epsilon at `delta` does not exceed `epsilon`; rounded up."""
+        _check_positive(self.residual)
+        aim = gaussian.below(epsilon)
+        return self.residual / newton_budget(epsilon=aim, delta=delta, noise=1.0, problems=self.problems) * _ROUNDING**4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """Descent-to-Delete: noise once on a state that goes on without it, computed in finite precision.
+
+    The sensitivity is that of `descent_mu` and 2 e / m for gradients that are off by `gradient_error` e at most: a
+    step then adds eta e to a distance that the step shrinks, in each of the two worlds.
+    """
+
+    run: Descent
+    gradient_error: float
+
+    def mu(self, *, noise: float) -> float:
+        """The sensitivity in standard deviations; rounded up."""
+        _check_positive(self.gradient_error)
+        error = 2 * self.gradient_error / (self.run.curvature * noise)
+        return (descent_mu(self.run, noise=noise) + error) * _ROUNDING
+
+    def log_delta(self, *, epsilon: float, noise: float) -> float:
+        """Logarithm of the least delta at `epsilon`."""
+        return gaussian.log_delta(epsilon=epsilon, mu=self.mu(noise=noise))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rewound:
+    """Rewind-to-Delete when at most `share` of the points that were trained on are gone; conditional."""
+
+    steps: int
+    rewound: int
+    learning_rate: float
+    smoothness: float
+    slope: float
+    share: float
+
+    @property
+    def distance(self) -> float:
+        """`rewind_distance`, which depends on removed and present points by their ratio alone; never 0."""
+        expect(0 < self.share < 1, "The share of the points that are gone lies between 0 and 1.")
+        expect(1 <= self.rewound < self.steps, "At least one step is rewound, and not all of them.")
+        largest = min(1.0, 1 / (2 * (1 - self.share)))
+        expect(self.learning_rate * self.smoothness <= largest, "The learning rate is too large for the smoothness.")
+        return rewind_distance(
+            steps=self.steps,
+            rewound=self.rewound,
+            learning_rate=self.learning_rate,
+            smoothness=self.smoothness,
+            slope=self.slope,
+            points=1,
+            removed=self.share,
+        )
+
+    def log_delta(self, *, epsilon: float, noise: float) -> float:
+        """Logarithm of the least delta at `epsilon`."""
+        return gaussian.log_delta(epsilon=epsilon, mu=rewind_mu(distance=self.distance, noise=noise))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -293,7 +372,7 @@ def langevin_mu(run: Langevin, *, stretches: Sequence[Stretch], distance: float)
 
 
 def rewind_distance(
-    *, steps: int, rewound: int, learning_rate: float, smoothness: float, slope: float, points: int, removed: int
+    *, steps: int, rewound: int, learning_rate: float, smoothness: float, slope: float, points: float, removed: float
 ) -> float:
     """How far rewinding `rewound` of `steps` gradient steps can end from retraining.
 

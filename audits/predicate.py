@@ -116,7 +116,55 @@ class GradientSteps(TypedDict):
     features: Literal["fixed", "public"]
 
 
-Accountant = PoissonSubsampledGaussian | NoisyClippedSteps | MeasuredGradient | GradientSteps
+class PerturbedNewton(TypedDict):
+    """Newton removal of heads that were trained under a perturbation."""
+
+    mechanism: Literal["perturbed_newton"]
+    curvature: float
+    residual: float
+    noise: float
+    problems: int
+    features: Literal["fixed", "public"]
+
+
+class KeptGradientSteps(TypedDict):
+    """Gradient steps of a convex head from a state that is kept secret, noise when it is published."""
+
+    mechanism: Literal["kept_gradient_steps"]
+    curvature: float
+    smoothness: float
+    slope: float
+    gradientError: float
+    points: int
+    steps: int
+    noise: float
+    problems: int
+    features: Literal["fixed", "public"]
+
+
+class RewoundGradientSteps(TypedDict):
+    """Gradient steps from a checkpoint that is kept secret, noise when they are published."""
+
+    mechanism: Literal["rewound_gradient_steps"]
+    smoothness: float
+    slope: float
+    learningRate: float
+    steps: int
+    rewound: int
+    share: float
+    noise: float
+    features: Literal["fixed", "public"]
+
+
+Accountant = (
+    PoissonSubsampledGaussian
+    | NoisyClippedSteps
+    | MeasuredGradient
+    | GradientSteps
+    | PerturbedNewton
+    | KeptGradientSteps
+    | RewoundGradientSteps
+)
 
 
 class Constant(TypedDict):

@@ -173,3 +173,7 @@ def _certificate(predicate: Predicate) -> Iterator[str]:
         yield "The constants of the certificate are not those of its mechanism."
     if guarantee["class"] == "certified" and any(one["held"] == "estimated" for one in certificate["constants"]):
         yield "A constant was estimated, so the guarantee is conditional at most."
+    if guarantee["class"] == "certified" and certificate["accountant"]["mechanism"] in mechanisms.CONDITIONAL:
+        yield "No theorem certifies this mechanism, so the guarantee is conditional at most."
+    if certificate["internalStateCovered"] != mechanisms.COVERS_STATE[certificate["accountant"]["mechanism"]]:
+        yield "Whether internal state is covered is not what holds for its mechanism."

@@ -66,7 +66,9 @@ METHODS = {
 REFERENCES = ("retrained",)
 # Methods that start from the deployed model and hide where they came from by noise, which follows from the budget.
 NOISED = tuple(
-    spec.name for spec in catalogue.METHODS if spec.guarantee is Guarantee.CERTIFIED and "model" in spec.needs
+    spec.name
+    for spec in catalogue.METHODS
+    if spec.guarantee in (Guarantee.CERTIFIED, Guarantee.CONDITIONAL) and "model" in spec.needs
 )
 KEYS = {
     "name",

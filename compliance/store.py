@@ -4,6 +4,7 @@
     store/datasets/<id>.jsonl        the records still in the data set
     store/sealed/<batch>/…           forget set and superseded weights under the batch key
     store/cache/                     numbers the engine measured, by digest; no text
+    store/states/                    what methods keep from one request to the next; as secret as the data sets
 
 A folder or file appears under its final name only when it is complete (rename), so a crash leaves a
 `.partial` to sweep and never half a model.
@@ -37,6 +38,11 @@ class Store:
     def cache(self) -> Path:
         """Where the engine keeps measured numbers by digest."""
         return self._folder("cache")
+
+    @property
+    def states(self) -> Path:
+        """Where methods of the engine keep what a later request goes on from."""
+        return self._folder("states")
 
     def model_path(self, folder_digest: str) -> Path:
         """Where the version with this digest lies."""

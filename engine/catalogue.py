@@ -16,14 +16,18 @@ from engine.options import (
     DescentOptions,
     EcoOptions,
     FitOptions,
+    DescentToDeleteOptions,
     ImageFitOptions,
     ImageNoisyOptions,
     LangevinOptions,
     NewtonNoiseOptions,
+    KeptOptions,
     NoisyOptions,
     Options,
+    NewtonRemovalOptions,
     SisaOptions,
     WhpMuseOptions,
+    RewindOptions,
     WhpOptions,
     above,
     at_least,
@@ -41,6 +45,7 @@ BENCHMARK_VARIANTS = (*VARIANTS, "published-restor")  # MUSE's and RESTOR's code
 
 
 def _head(name: str, source: str, options: type[Options]) -> MethodSpec:
+KEEPING = ("newton-removal", "descent-to-delete", "rewind")  # they keep a secret state in the job's cache
     """An entry of a method for a linear classifier of pictures, from wherever it starts; proved here."""
     return MethodSpec(
         name=name,
@@ -59,6 +64,12 @@ def _descent(
     source: str,
     module: str,
     *,
+def _kept(name: str, source: str, options: type[KeptOptions], guarantee: Guarantee, *needs: str) -> MethodSpec:
+    """The same with a state that is kept secret from one request to the next."""
+    module = f"engine.methods.convex_{'newton' if options is NewtonRemovalOptions else 'kept'}"
+    return dataclasses.replace(_head(name, source, options), module=module, guarantee=guarantee, needs=needs)
+
+
     rate: float,
     needs: tuple[str, ...] = DESCENT,
     scopes: tuple[str, ...] = TEXT_SCOPES,
@@ -141,6 +152,29 @@ METHODS: tuple[MethodSpec, ...] = (
         "preference",
         rate=1e-3,
         beta=above(0, 4.5),
+    _kept(
+        "newton-removal",
+        "Guo et al. 2020, arXiv 1911.03030; docs/guarantees.md, section 9",
+        NewtonRemovalOptions,
+        Guarantee.CONDITIONAL,
+        *DESCENT,
+    ),
+    _kept(
+        "descent-to-delete",
+        "Neel, Roth and Sharifi-Malvajerdi 2021, arXiv 2007.02923; docs/guarantees.md, section 10",
+        DescentToDeleteOptions,
+        Guarantee.CERTIFIED,
+        "model",
+        "retain",
+    ),
+    _kept(
+        "rewind",
+        "Mu and Klabjan 2025, rewind to delete; docs/guarantees.md, section 12",
+        RewindOptions,
+        Guarantee.CONDITIONAL,
+        "model",
+        "retain",
+    ),
         gamma=at_least(0, 0.0),
         forget_weight=0.125,
     ),

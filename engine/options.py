@@ -227,6 +227,52 @@ class DpOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptOptions(HeadOptions):
+    """Heads whose state is kept from one request to the next; `classes` is how many heads the noise was made for."""
+
+    classes: int = field(metadata={"low": 2})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewtonRemovalOptions(KeptOptions):
+    """`sigma` is that of the linear term in the sum of losses, one vector a head.
+
+    At most `head_steps` Newton steps until every head's residual is at most `residual`; trained anew where it is not.
+    """
+
+    penalty: float = above(0, 1e-3)
+    residual: float = above(0, 1e-3)
+    head_steps: int = at_least(1, 10)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DescentToDeleteOptions(KeptOptions):
+    """`head_steps` full gradient steps for each record that left; `points` is the n that the noise is made for."""
+
+    points: int = field(metadata={"low": 2})
+    penalty: float = above(0, 1e-3)
+    head_steps: int = at_least(1, 1000)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RewindOptions(KeptOptions):
+    """`head_steps` full gradient steps of size `rate`, the last `rewound` of which are taken again without who left.
+
+    At most a `share` of the records that were trained on may be gone. `smoothness` and `slope` are L and G as the noise
+    was computed for them; `samples` estimates that exceed them end the run.
+    """
+
+    penalty: float = above(0, 1e-4)
+    head_steps: int = at_least(2, 20)
+    rewound: int = at_least(1, 15)
+    rate: float = above(0, 1.0)
+    smoothness: float = above(0, 0.251)
+    slope: float = above(0, 4.0)
+    share: float = field(default=0.01, metadata={"above": 0, "high": 0.99})
+    samples: int = at_least(1, 20)
+
+
 class PrivateOptions(DpOptions):
     """DP training of a language model."""
 

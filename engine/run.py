@@ -136,6 +136,7 @@ class Work:
             dictionary=self.mapping("dictionary"),
             alternatives=self.mapping("alternatives"),
             secret=self.secrets[-1],
+            durable=bool(self.job.cache),
         )
 
 

@@ -261,11 +261,12 @@ def bound(certificate: Certificate) -> str:
     """What an (epsilon, delta) means."""
     epsilon, delta = certificate["epsilon"], certificate["delta"]
     units = count(certificate["unitsDeletedSinceBase"], certificate["unit"])
+    since = " since the underlying model was trained" if certificate["learned"] is not None else " with this batch"
     # e^epsilon stops meaning anything to anyone long before it stops being a number.
     factor = f"{math.exp(epsilon):.3g}" if epsilon < _TEN else "more than 20 000"
     return (
-        f"The bound is ε = {number(epsilon)} at δ = {small(delta)}, for all {units} deleted since the underlying "
-        "model was trained, taken together. Whatever anyone concludes from the published model is at most "
+        f"The bound is ε = {number(epsilon)} at δ = {small(delta)}, for all {units} deleted{since}, "
+        "taken together. Whatever anyone concludes from the published model is at most "
         f"{factor} times more or less likely than from one made in the same way without their data, except with a "
         f"probability of about {small(delta)}."
     )
@@ -274,6 +275,8 @@ def bound(certificate: Certificate) -> str:
 def left(certificate: Certificate) -> str:
     """What the deletion budget leaves for those who ask later."""
     more, limit = certificate["unitsLeft"], number(certificate["epsilonLimit"])
+    if more is None and not certificate["internalStateCovered"]:
+        return "As many as ask: what the kept state does not suffice for is met by training anew."
     if more is None:
         return "As many as ask: the bound is the same for any number of them, and nothing is used up."
     if not more:
@@ -287,6 +290,9 @@ MECHANISMS = {
     "measured_gradient": "Gaussian noise, once, on convex heads whose gradient was measured on what stays",
     "contracted_gradient_steps": "Gaussian noise, once, on convex heads after gradient steps from a ball",
     "noisy_gradient_steps": "Gaussian noise on every gradient step of convex heads from a ball",
+    "perturbed_newton": "A Gaussian linear term in the training of convex heads, and Newton steps within a budget",
+    "kept_gradient_steps": "Gaussian noise on convex heads that go on in gradient steps from a kept state without it",
+    "rewound_gradient_steps": "Gaussian noise after gradient steps from a kept checkpoint of the training",
 }
 CONSTANTS = {
     "sampleRate": "Sampling rate",
@@ -301,6 +307,11 @@ CONSTANTS = {
     "smoothness": "Smoothness",
     "residual": "Largest gradient norm",
     "gradientError": "Rounding error allowed in a gradient",
+    "problems": "Heads, one a class",
+    "slope": "Largest gradient norm of a record",
+    "points": "Records the noise was computed for, of which half stay at least",
+    "rewound": "Steps that are rewound",
+    "share": "Largest share of the records that may be gone",
 }
 STATE = {
     True: "Covered: nothing is kept that the bound does not hold for.",

@@ -36,6 +36,21 @@ STATEMENTS = {
         "(epsilon, delta) below, however the model had been trained. No budget is used up: a later removal starts from "
         "what was published.",
     ),
+    "newton-removal": (
+        "The last layer of the model was trained under a random linear term that nobody knows, and moved by Newton steps "
+        "until its gradient on the remaining data was within a budget. The (epsilon, delta) below is that of a published "
+        "theorem one of whose conditions is not proved here: it is no certificate."
+    ),
+    "descent-to-delete": (
+        "The last layer of the model was moved by gradient steps on the remaining data from weights that were never "
+        "published, and published with noise. What can be told of the forgotten data subjects from what was published "
+        "is bounded by the (epsilon, delta) below, and from the weights without noise, which are kept, it is not."
+    ),
+    "rewind": (
+        "The last steps of the training of the model's last layer were taken again on the remaining data, from a "
+        "checkpoint that is kept, and the result was published with noise. The (epsilon, delta) below rests on "
+        "constants that were estimated: it is no certificate."
+    ),
     "empirical": (
         "The published model was changed to behave as if it had not been trained on the forget set. "
         "Only the measurements in this report support that; no theorem does."
@@ -52,6 +67,16 @@ CONDITIONS_OF_HEADS = [
     "the noise is drawn in double precision: attacks on floating-point arithmetic are outside the theorem",
     "the comparison is with the same procedure, on the same data, from a model that never saw the forget set",
     "how long the run took is outside the theorem",
+    "the model that was in use before this version is superseded and sealed",
+]
+CONDITIONS_OF_KEPT = [
+    "the noise seed, and the state that is kept for later requests, stay unknown: whoever learns them can undo the noise",
+    "the classes, the scaling of pictures and what computes features were made without the forgotten data",
+    "all settings were fixed before the forget set was known",
+    "the noise is drawn in double precision: attacks on floating-point arithmetic are outside the theorem",
+    "the comparison is with training anew on the same remaining data by the same procedure",
+    NOT_ADAPTIVE,
+    "the bound is for one published version: several that came from one state, seen together, are outside the theorem",
     "the model that was in use before this version is superseded and sealed",
 ]
 CONDITIONS = {
@@ -80,6 +105,16 @@ CONDITIONS = {
         "the model that was in use before this version is superseded and sealed",
     ],
     **dict.fromkeys(HEADS, CONDITIONS_OF_HEADS),
+    "newton-removal": [
+        *CONDITIONS_OF_KEPT,
+        "the residual is as good as independent of the random linear term: nothing proves it, hence the class",
+        "whether the budget sufficed depends on the data, and the report says it",
+    ],
+    "descent-to-delete": CONDITIONS_OF_KEPT,
+    "rewind": [
+        *CONDITIONS_OF_KEPT,
+        "smoothness and gradient bound hold wherever training went: larger ones were not seen in samples, hence the class",
+    ],
     "empirical": ["the tests in this report cover what they name and nothing else"],
 }
 PUBLIC_FEATURES = "the operator says that the features were fitted on public data alone; nothing here can check it"
@@ -106,12 +141,26 @@ THEOREMS = {
         f"{_CONTRACTION} (after Neel, Roth and Sharifi-Malvajerdi 2021); the Gaussian mechanism (Balle and Wang 2018) "
         "for what is left of it"
     ),
+    mechanisms.REMOVED: (
+        "Certified removal (Guo et al. 2020, theorem 3): a residual within a budget under objective perturbation; "
+        "epsilon and delta of the heads add up"
+    ),
+    mechanisms.KEPT: (
+        "Descent-to-Delete (Neel, Roth and Sharifi-Malvajerdi 2021): full gradient steps on a strongly convex and smooth "
+        "objective, I for each record that left; the Gaussian mechanism (Balle and Wang 2018) for what is left"
+    ),
+    mechanisms.REWOUND: (
+        "Rewind-to-Delete (Mu and Klabjan 2025): the largest distance to training anew on a smooth objective; the "
+        "Gaussian mechanism (Balle and Wang 2018) for it"
+    ),
     mechanisms.LANGEVIN: (
         f"{_CONTRACTION} (Langevin unlearning, after Chien et al. 2024), accounted for by shifted interpolation (Bok, "
         "Su and Altschuler 2024)"
     ),
 }
 NEIGHBOURS = "any two models to start from, the same remaining data"
+NEVER_THERE = "trained with and without what was removed, the same remaining data"
+ANEW = "It was trained anew on the remaining data: {because}."
 NOT_LEARNED = (
     "No certificate is given: the base did not learn. Its loss on people it had not seen was {base:.3f} nats, "
     "against {start:.3f} for the model it started from and {unigram:.3f} for knowing frequencies alone; the gate asks "
@@ -125,6 +174,7 @@ LIMITS = [
 ]
 FEW = "The batch covers {n} data subjects: with so few, a comparison of the two versions points at them."
 NOT_MEASURED = "Not measured, because the numbers at hand did not allow it: {metrics}."
+BOUNDED = ("certified", "conditional")
 SMALL = 5
 SIGNIFICANCE = 0.05  # of a one-run audit
 
@@ -136,22 +186,30 @@ def guarantee_of(
     attempt = attempts[-1]
     name = attempt.record["class"]
     refused, certificate = None, None
-    conditions = [one.format(unit=_unit(base)) for one in CONDITIONS.get(attempt.rung, CONDITIONS[name])]
+    conditions = [one.format(unit=_unit(base)) for one in (CONDITIONS.get(attempt.rung) or CONDITIONS[name])]
     if attempt.rung == "dp2" and base is not None:
         if name == "certified":
             certificate = _of_base(policy, base, units=batch.plan["units"])
         else:
             refused, conditions = not_learned(base.learned), list(CONDITIONS[name])
-    elif name == "certified":
+    elif name in BOUNDED:
         certificate = _of_steps(policy, attempt.record["mechanism"], batch)
         conditions += [PUBLIC_FEATURES] if certificate["accountant"].get("features") == "public" else []
     return {
         "class": name,
-        "statement": STATEMENTS.get(attempt.rung if certificate or attempt.rung == SISA else name, STATEMENTS[name]),
-        "conditions": conditions + ([_choice(attempts)] if name == "certified" else []),
+        "statement": _statement(attempt, named=certificate is not None or attempt.rung == SISA),
+        "conditions": conditions + ([_choice(attempts)] if name in BOUNDED else []),
         "certificate": certificate,
         "refused": refused,
     }
+
+
+def _statement(attempt: AttemptView, *, named: bool) -> str:
+    """What was done, by rung where the rung was `named`; and that it was done anew, where a state could not go on."""
+    name = attempt.record["class"]
+    told = STATEMENTS.get(attempt.rung if named else name, STATEMENTS.get(name, ""))
+    state = attempt.record.get("state") or {}
+    return told if state.get("state") != "anew" else f"{told} {ANEW.format(because=state['because'])}"
 
 
 def _unit(base: BaseView | None) -> str:
@@ -206,7 +264,7 @@ def _of_steps(policy: Policy, mechanism: Mapping[str, Any], batch: BatchView) ->
     told = {
         "theorem": THEOREMS[mechanism["accountant"]["mechanism"]],
         "unit": "data subject",
-        "neighbours": NEIGHBOURS,
+        "neighbours": NEIGHBOURS if mechanisms.COVERS_STATE[mechanism["accountant"]["mechanism"]] else NEVER_THERE,
         "points": batch.plan["population"],
         "seedCommitment": mechanism["seedCommitment"],
         "learned": None,

@@ -3,13 +3,54 @@
 The bound is for whoever runs the method by hand; a certificate needs the desk, which checks and signs it.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from audits import mechanisms
 from compliance.errors import InvalidInputError
 from compliance.policy import NOISED, noise_of
+from engine import catalogue
 from engine.contract import Evidence
+from engine.corpus import read_records
+
+
+def told_of(method: str, options: Mapping[str, Any], *, model: Path | None, retain: Path | None) -> dict[str, Any]:
+    """The options with what the noise depends on and files can say: the model's classes, and how many records stay."""
+    told: dict[str, Any] = dict(options)
+    if method not in catalogue.KEEPING or model is None or retain is None:
+        return told
+    if "classes" not in told:
+        told["classes"] = _classes(model)
+    if method == "descent-to-delete" and "points" not in told:
+        told["points"] = _count(retain)
+    return told
+
+
+def refuse_delta(method: str, retain: Path | None, *, delta: float) -> None:
+    """InvalidInputError where delta reaches one in the number of people: a bound that may give one away whole."""
+    if method not in NOISED or retain is None:
+        return
+    units = len({record.unit for record in read_records(retain)})
+    if not delta * units < 1:
+        raise InvalidInputError(
+            f"the guarantee needs a delta below 1/N, and with the {units} people of the retain set {delta:g} is not; "
+            f"give --delta below {1 / max(units, 1):.2g}",
+            code="delta-too-large",
+        )
+
+
+def _classes(model: Path) -> int:
+    try:
+        return len(json.loads((model / "config.json").read_text(encoding="utf-8"))["id2label"])
+    except (OSError, ValueError, KeyError, TypeError):
+        message = "the config.json of the model folder does not name its classes; give --set classes=NUMBER"
+        raise InvalidInputError(message, code="no-classes") from None
+
+
+def _count(retain: Path) -> int:
+    return len(read_records(retain))
 
 
 def with_noise(

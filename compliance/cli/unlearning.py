@@ -111,6 +111,8 @@ def unlearn(  # noqa: PLR0913 - a parameter is an option of the command
     if missing:
         raise InvalidInputError(f"the method '{method}' needs {' and '.join(missing)}", code="missing-input")
     task = _task([folder for folder in (model, base) if folder is not None])
+    certified.refuse_delta(method, retain, delta=delta)
+    options = certified.told_of(method, options, model=model, retain=retain)
     options = certified.with_noise(method, options, task=task, epsilon=epsilon, delta=delta)
     check_options(Kind.UNLEARN, method, options, task)
     files = {name: str(path) for name, path in {**given, "holdout": holdout, "cache": cache}.items() if path}

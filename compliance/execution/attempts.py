@@ -158,6 +158,7 @@ class Attempt:
             "evidenceDigest": hashlib.sha256(numbers.encode()).hexdigest(),
             "class": self._guarantee_class(),
             "mechanism": {"accountant": made.accountant, "seedCommitment": made.seed_commitment},
+            "state": {name: (made.training or {}).get(name) for name in ("state", "because")},
         }
 
     def _guarantee_class(self) -> str:

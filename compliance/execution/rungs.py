@@ -100,7 +100,8 @@ class Rung:
         own = dict(self.policy.methods.get(self.name, {}))
         if "base" in catalogue.method(self.name).needs:
             return Job(**shared, base=str(start), options={**self.policy.training, **own})
-        return Job(**shared, model=str(self.before), forget=str(self.space.forget), options=own)
+        kept = str(self.store.states) if self.name in catalogue.KEEPING else None
+        return Job(**shared, model=str(self.before), forget=str(self.space.forget), cache=kept, options=own)
 
 
 def train_base(

@@ -1,12 +1,15 @@
-r"""Three ways from any start to near the minimum of a `Stack`, of which each has a theorem (docs/guarantees.md).
+r"""Four ways to near the minimum of a `Stack`, of which each has a theorem (docs/guarantees.md).
 
 `newton`    until the measured gradient is short enough            section 8
 `descend`   full gradient steps from a ball                        section 15
 `walk`      the same with noise in every step                      section 16
+`onward`    full gradient steps from a state that is kept          section 10
 
 Gradient steps have size 2 / (L + m). Their theorems allow a gradient to be off by a stated length; a step in which
 rounding could do more is refused. What `newton` and `descend` return has no noise yet and is secret (`Internal`).
 """
+
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +22,20 @@ from engine.heads.weights import Internal, Noise, Published, normals
 _UNIT = float(np.finfo(np.float64).eps)
 _INSIDE = 1 - 1e-12  # so that rounding does not leave the ball
 _HALVINGS = 30
+
+
+class Stepping(Protocol):
+    """What a step needs to know of a mechanism."""
+
+    @property
+    def rate(self) -> float:
+        """2 / (L + m)."""
+        ...
+
+    @property
+    def gradient_error(self) -> float:
+        """How far off a gradient may be."""
+        ...
 
 
 def newton(problem: Stack, start: Vector, *, residual: float, limit: int) -> Internal:
@@ -42,6 +59,14 @@ def descend(problem: Stack, start: Vector, told: GradientSteps) -> Internal:
     """All steps from `start`, which is first put into the ball."""
     v = inside(start, told.start_radius)
     for _ in range(told.steps):
+        v = _moved(problem, v, told)
+    return Internal(v)
+
+
+def onward(problem: Stack, start: Internal, told: Stepping, *, steps: int) -> Internal:
+    """So many steps from where they ended before; there is no ball."""
+    v = start.unnoised
+    for _ in range(steps):
         v = _moved(problem, v, told)
     return Internal(v)
 
@@ -76,7 +101,7 @@ def _converged(problem: Stack, v: Vector, *, residual: float, limit: int) -> Vec
     return v if problem.norm(v, gradient) <= residual else None  # NaN is not
 
 
-def _moved(problem: Stack, v: Vector, told: GradientSteps, noise: Vector | float = 0.0) -> Vector:
+def _moved(problem: Stack, v: Vector, told: Stepping, noise: Vector | float = 0.0) -> Vector:
     gradient = problem.gradient(v)
     moved: Vector = v - told.rate * gradient + noise
     lengths = (float(np.linalg.norm(one)) for one in (v, moved, told.rate * gradient))

@@ -29,7 +29,8 @@ class Setting(Generic[OptionsT]):
     `reader` is the model's tokenizer, or how it takes pictures; `tokenizer` and `pixels` are that, checked.
 
     `folder` is where the model was read from, and `digest` that folder's. `scratch` is a folder of this run alone,
-    which is removed when it ends; `cache` outlives it where the job names one, and is `scratch` where it does not.
+    which is removed when it ends; `cache` outlives it where the job names one, and is `scratch` where it does not;
+    `durable` says which.
     `secret` is 256 bits for noise that nobody may know; it is never written anywhere.
     `dictionary` maps terms to generic substitutes, `alternatives` record ids to other answers or texts.
     """
@@ -44,6 +45,7 @@ class Setting(Generic[OptionsT]):
     folder: Path
     digest: str
     cache: Path
+    durable: bool = False
     dictionary: Mapping[str, str] = field(default_factory=dict)
     alternatives: Mapping[str, str] = field(default_factory=dict)
     holdout: Sequence[Record] = ()

@@ -13,6 +13,7 @@ a run is fixed beforehand or computed from what is published: `steps` is how man
 that of heads that know nothing.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -21,9 +22,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from engine.corpus import Record
 from engine.errors import EngineError
 from engine.guarantees.convex import measured, record, walked
-from engine.heads.rows import Vector
+from engine.heads.rows import Indices, Vector
 from engine.heads.stacked import Stack, scaled_rows, stacked
 from engine.heads.steps import descend, newton, walk
 from engine.heads.weights import Internal, Noise, Published, noised
@@ -57,16 +59,22 @@ def langevin(setting: Setting[LangevinOptions]) -> Fitted:
 
 def posed(setting: Setting[Any]) -> tuple[Stack, Vector]:
     """The problem of the retain set, and the model's own layer as a start (K, d + 1)."""
-    model, options = refused(setting.model, setting.options), setting.options
-    known = pictures(setting.retain, setting.pixels, classes_of(model))
-    x = scaled_rows(features(model, setting.pixels, known.images, rows_per_pass=options.rows_per_pass))
-    labels = known.classes.numpy().astype(np.intp)
+    x, labels = rows(setting, setting.retain)
+    model, options = cast("ImageModel", setting.model), setting.options
     weight, bias = (p.detach().double().numpy() for p in (model.classifier.weight, model.classifier.bias))
     root = weight.shape[1] ** 0.5
     start = np.concatenate([weight * root, bias[:, None]], axis=1) * 2**0.5
     if not bool(np.isfinite(start).all()):
         raise EngineError("bad_model", "the model's weights are not all finite")
     return stacked(x, labels, classes=len(start), lam=options.penalty), start
+
+
+def rows(setting: Setting[Any], records: Sequence[Record]) -> tuple[Vector, Indices]:
+    """Scaled rows (n, d + 1) of these records, and the number of each one's class (n,)."""
+    model = refused(setting.model, setting.options)
+    known = pictures(records, setting.pixels, classes_of(model))
+    x = scaled_rows(features(model, setting.pixels, known.images, rows_per_pass=setting.options.rows_per_pass))
+    return x, known.classes.numpy().astype(np.intp)
 
 
 def refused(model: PreTrainedModel | nn.Module, options: HeadOptions) -> ImageModel:
@@ -106,7 +114,7 @@ def _noised(setting: Setting[Any], found: Internal) -> Published:
 def _published(setting: Setting[Any], problem: Stack, made: Published) -> Fitted:
     """Put published heads into the model, and say what may be said."""
     model, v = cast("ImageModel", setting.model), made.weights
-    _put(model, v)
+    put(model, v)
     setting.progress("train", 1.0, 0.0)
     return Fitted(
         steps=setting.options.head_steps,
@@ -118,7 +126,7 @@ def _published(setting: Setting[Any], problem: Stack, made: Published) -> Fitted
 
 
 @torch.no_grad()
-def _put(model: ImageModel, v: Vector) -> None:
+def put(model: ImageModel, v: Vector) -> None:
     """Heads read scaled rows and the layer reads features; where a row is not shortened the logits are the same."""
     layer = model.classifier
     root = layer.in_features**0.5
