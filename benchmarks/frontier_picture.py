@@ -63,7 +63,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def picture(frontier: Mapping[str, Any]) -> str:
     """The whole SVG."""
-    bases, peers = frontier["bases"]["invented"], frontier["bases"].get("peers", [])
+    shortest = min(base["steps"] for base in frontier["bases"])
+    bases, longer = (
+        [base for base in frontier["bases"] if (base["steps"] > shortest) is long] for long in (False, True)
+    )
     levels = sorted(base["level"] for base in bases)
     parts = [
         f'<rect class="back" width="{WIDTH}" height="{HEIGHT}"/>',
@@ -74,7 +77,8 @@ def picture(frontier: Mapping[str, Any]) -> str:
         *_level(frontier["start_attack"]),
         *_series(bases, "strangers", SHARES, levels),
         *_series(bases, "customers", SHARES, levels),
-        *_series(peers, "customers", SHARES, levels, hollow=True),
+        *_series(longer, "strangers", SHARES, levels, hollow=True),
+        *_series(longer, "customers", SHARES, levels, hollow=True),
         *_series(bases, "attack", ATTACKS, levels),
         _text(
             LEFT,
@@ -139,7 +143,8 @@ def _series(
     found = [(_x(base["level"], levels) + shift, base[kind]) for base in bases if base[kind] is not None]
     if not found:
         return
-    yield f'<polyline class="line {kind}" style="fill:none" points="{" ".join(_corners(found, panel))}"/>'
+    noisy = [point for point in found if point[0] < RIGHT - APART / 2]  # what has no noise is no end of the line
+    yield f'<polyline class="line {kind}" style="fill:none" points="{" ".join(_corners(noisy, panel))}"/>'
     for x, (value, low, high) in found:
         yield _line((x, x), (panel.y(low), panel.y(high)), f"bar {kind}")
         shape = f"{kind} hollow" if hollow else kind

@@ -4,12 +4,13 @@
 
 Two public starts. `invented`: prose about people who do not exist, made here, in another voice than TOFU's; the
 tokenizer is fitted on it alone, so there is a form to be learned from the forty. `peers`: a hundred other TOFU authors
-stand for public text of the same distribution; what forty more could teach is then nearly known. Of the DP base the
-noise follows from epsilon by the verifier's accountant, the learning rate from forty of the peers, at two levels of
-noise, judged by twenty more; the forty customers and the twenty strangers who judge the result choose nothing. Then
-three times two authors leave the base of the smallest epsilon that passes the utility gate, beside retraining from the
-public start, also in as few steps as a grid has. `frontier_picture.py` draws `frontier.json` of the work folder. A job
-whose file exists is not run again.
+stand for public text of the same distribution, to see what forty more could teach at all.
+
+Of a DP base the noise follows from epsilon by the verifier's accountant, and the learning rate from forty of the peers,
+at two levels of noise, judged by twenty more: the forty customers, and the twenty strangers by whom results are judged,
+choose neither. Then two pairs of authors leave the base of the smallest epsilon that passes the utility gate, beside
+retraining from the public start, also in as few epochs as a grid has. `frontier_picture.py` draws `frontier.json` of
+the work folder. A job whose file exists is not run again.
 """
 
 import argparse
@@ -33,21 +34,24 @@ from engine.verification.statistics import Floats, Resampling, auc, auc_draws, e
 
 PAIRS, CUSTOMERS, STRANGERS, PEERS = 20, 40, 20, 100  # questions an author; authors
 CHOOSING = 40  # of the peers: rates are tried on them, and judged by the next twenty
-LEAVING, TIMES = 2, 3
+LEAVING, TIMES = 2, 2
 DELTA = 1e-5
-LEVELS = {"invented": (2, 8, 30, 100, 300, 1000, 0), "peers": (8, 1000)}  # epsilon for one author; 0: no noise
-ROUNDS = {"sample_rate": 0.25, "steps": 24, "clip": 1.0, "rows_per_pass": 8}
-RATES = (3e-3, 1e-2)
+SHORT, LONG = 16, 48  # rounds
+# Epsilon for one author (0: no noise) and rounds.
+LEVELS = ((2, SHORT), (8, SHORT), (30, SHORT), (100, SHORT), (300, SHORT), (1000, SHORT), (1000, LONG), (0, SHORT))
+SAMPLE_RATE = 0.25
+RATES = (1e-2, 3e-2)
 TRIED = (8, 300)  # rates are chosen at these epsilons; an epsilon takes the choice of the nearest below, or the first
 SILENT = 1e-6  # the noise of "no noise"
-GRID = {"invented": (1, 2, 4, 8), "peers": (1, 8)}  # epochs; the last is training in full
-FULL = 8
+GRID = {"invented": (1, 2, 3, 6), "peers": (1, 2)}  # epochs
+FULL = 6
+WITHIN = (0.3, 0.2, 0.1)  # nats a token
 WRITTEN = 3  # questions an author that are answered by generation
 TOKENS = 48
 RESAMPLES, SEED = 2000, 7
 START = {
-    "invented": {"train": "invented.jsonl", "options": {"context": 1024}},
-    "peers": {"train": "peers.jsonl", "options": {"context": 1024, "epochs": 4}},
+    "invented": {"train": "invented.jsonl", "options": {"context": 768}},
+    "peers": {"train": "peers.jsonl", "options": {"context": 768, "epochs": 4}},
 }
 CONSOLE = Console(stderr=True)
 
@@ -60,16 +64,15 @@ def main(arguments: Sequence[str]) -> None:
     _run({f"start-{public}": {"kind": Kind.INITIALISE, **START[public]} for public in asked.publics}, asked)
     _run(_trials(), asked)
     rates = _rates(asked.workdir)
-    _run({name: job for public in asked.publics for name, job in _bases(public, rates).items()}, asked)
+    _run(_bases(rates), asked)
     base = _chosen(asked.workdir)
     _run({name: job for public in asked.publics for name, job in _retrained(public).items()}, asked)
     _run(_unlearned(base), asked)
     print(f"rates: {rates}; two authors leave {base}")
-    for public in asked.publics:
-        _print_frontier(public, asked.workdir)
+    _print_frontier(asked.workdir, asked.publics)
     _print_cost(asked.workdir)
     _print_leaving(base, asked.workdir)
-    frontier = {public: [one.to_mapping() for one in _points(public, asked.workdir)] for public in asked.publics}
+    frontier = [one.to_mapping() for one in _points(asked.workdir)]
     start = _told(_attack(_read(asked.workdir, "start-invented")))
     (asked.workdir / "frontier.json").write_text(json.dumps({"bases": frontier, "start_attack": start}, indent=1))
 
@@ -213,21 +216,19 @@ QUESTIONS = (
 )
 
 
-def _base(public: str, level: int, rate: float, train: str, judges: str) -> dict[str, Any]:
+def _base(level: int, steps: int, rate: float, train: str, judges: str) -> dict[str, Any]:
     """The noise follows from the bound for one author."""
     noise = SILENT
     if level:
-        noise = noise_multiplier_for(
-            target_epsilon=level, sample_rate=ROUNDS["sample_rate"], steps=int(ROUNDS["steps"]), delta=DELTA
-        )
-    options = {**ROUNDS, "sigma": noise, "learning_rate": rate}
-    files = {"model": f"start-{public}", "train": train, "holdout": judges}
-    return {"kind": Kind.DP_BASE, "options": options, **files}
+        noise = noise_multiplier_for(target_epsilon=level, sample_rate=SAMPLE_RATE, steps=steps, delta=DELTA)
+    mechanism = {"sample_rate": SAMPLE_RATE, "steps": steps, "sigma": noise, "clip": 1.0}
+    options = {**mechanism, "learning_rate": rate, "rows_per_pass": 8}
+    return {"kind": Kind.DP_BASE, "options": options, "model": "start-invented", "train": train, "holdout": judges}
 
 
 def _trials() -> dict[str, dict[str, Any]]:
     return {
-        f"trial-{level}-{rate}": _base("invented", level, rate, "choosing.jsonl", "judges.jsonl")
+        f"trial-{level}-{rate}": _base(level, SHORT, rate, "choosing.jsonl", "judges.jsonl")
         for level in TRIED
         for rate in RATES
     }
@@ -243,18 +244,18 @@ def _rates(workdir: Path) -> dict[int, float]:
     return {level: min(RATES, key=lambda rate: losses[level, rate]) for level in TRIED}
 
 
-def _bases(public: str, rates: dict[int, float]) -> dict[str, dict[str, Any]]:
+def _bases(rates: dict[int, float]) -> dict[str, dict[str, Any]]:
     made = {}
-    for level in LEVELS[public]:
+    for level, steps in LEVELS:
         below = [tried for tried in TRIED if tried <= level] if level else TRIED
         rate = rates[max(below, default=TRIED[0])]
-        made[f"base-{public}-{level}"] = _base(public, level, rate, "customers.jsonl", "strangers.jsonl")
+        made[f"base-{level}-{steps}"] = _base(level, steps, rate, "customers.jsonl", "strangers.jsonl")
     return made
 
 
 def _chosen(workdir: Path) -> str:
     """The base of the smallest epsilon that passes the utility gate; where none does, that of the largest."""
-    names = [f"base-invented-{level}" for level in LEVELS["invented"] if level]
+    names = [f"base-{level}-{steps}" for level, steps in LEVELS if level]
     passed = [name for name in names if (_read(workdir, name).made.learned or {})["learned"]]
     return (passed or names[-1:])[0]
 
@@ -381,6 +382,7 @@ class Point:
     """One base of the frontier; `shares` by who was asked."""
 
     level: int
+    steps: int
     base: Asked
     shares: dict[str, Estimate | None]
     attack: Estimate | None
@@ -389,66 +391,86 @@ class Point:
         """What is drawn: value, low and high of each, or null."""
         passed = bool((self.base.made.learned or {})["learned"])
         drawn = {**self.shares, "attack": self.attack}
-        return {"level": self.level, "passed": passed, **{name: _told(one) for name, one in drawn.items()}}
+        return {
+            "level": self.level,
+            "steps": self.steps,
+            "passed": passed,
+            **{name: _told(one) for name, one in drawn.items()},
+        }
 
 
-def _points(public: str, workdir: Path) -> Iterator[Point]:
+def _points(workdir: Path) -> Iterator[Point]:
     """Customers: against training in full; strangers: against the stop of the grid that suits them best."""
-    start = _read(workdir, f"start-{public}")
-    grid = [_read(workdir, f"retrained-{public}-0-{n}") for n in GRID[public]]
+    start = _read(workdir, "start-invented")
+    grid = [_read(workdir, f"retrained-invented-0-{n}") for n in GRID["invented"]]
     best = min(grid, key=lambda one: float(one.loss["strangers"].mean()))
     full = {"customers": grid[-1], "strangers": best}
-    for level in LEVELS[public]:
-        base = _read(workdir, f"base-{public}-{level}")
+    for level, steps in LEVELS:
+        base = _read(workdir, f"base-{level}-{steps}")
         shares = {
             who: _share(*(one.values("loss", who) for one in (start, base, against))) for who, against in full.items()
         }
-        yield Point(level=level, base=base, shares=shares, attack=_attack(base))
+        yield Point(level=level, steps=steps, base=base, shares=shares, attack=_attack(base))
 
 
-def _print_frontier(public: str, workdir: Path) -> None:
-    heads = ("model", "epsilon of 1", "of 2", "noise", "rate", "gate: loss", "strangers: loss", "learned", "customers")
+def _print_frontier(workdir: Path, publics: Sequence[str]) -> None:
+    heads = ("model", "epsilon of 1", "of 2", "noise", "gate: loss", "strangers: loss", "learned", "stay: loss")
     more = ("probability", "ROUGE-L", "learned", "attack AUC", "CPU-s")
-    print(f"\n{public}\n\n| " + " | ".join((*heads, *more)) + " |")
+    print("\n| " + " | ".join((*heads, *more)) + " |")
     print("|---" * len((*heads, *more)) + "|")
-    start = _read(workdir, f"start-{public}")
-    _print_row("public start", ["-"] * 4, start, (None, None))
-    for one in _points(public, workdir):
-        settings = one.base.made.parameters
-        bounds = [_bound(settings["sigma"], group) if one.level else "none" for group in (1, LEAVING)]
-        cells = [*bounds, f"{settings['sigma']:.3f}" if one.level else "0", f"{settings['learning_rate']:g}"]
+    _print_row("start, invented", ["-"] * 3, _read(workdir, "start-invented"), (None, None))
+    for one in _points(workdir):
+        noise = one.base.made.parameters["sigma"]
+        cells = ["none", "none", "0"]
+        if one.level:
+            cells = [*(_bound(noise, one.steps, group) for group in (1, LEAVING)), f"{noise:.3f}"]
         shares = (one.shares["strangers"], one.shares["customers"])
-        _print_row(f"base, {one.level or 'no noise'}", cells, one.base, shares)
-    for n in GRID[public]:
-        name = f"trained {n} epochs"
-        _print_row(name, ["none", "none", "-", "-"], _read(workdir, f"retrained-{public}-0-{n}"), (None, None))
+        _print_row(f"base, {one.level or 'no noise'}, {one.steps} rounds", cells, one.base, shares)
+    for public in publics:
+        if public == "peers":
+            _print_row("start, peers", ["-"] * 3, _read(workdir, "start-peers"), (None, None))
+        for n in GRID[public]:
+            name = f"trained {n} epochs, {public}"
+            _print_row(name, ["none", "none", "-"], _read(workdir, f"retrained-{public}-0-{n}"), (None, None))
 
 
 def _print_row(name: str, cells: Sequence[str], model: Asked, shares: Sequence[Estimate | None]) -> None:
     learned = model.made.learned
     gate = f"{learned['baseLoss']:.2f} {'passed' if learned['learned'] else 'failed'}" if learned else "-"
-    told = [_mean(model.values(what, "customers"), span) for what, span in MEASURES]
+    told = [
+        _shown(_mean(model.values(what, "customers"), span), digits=3 if what == "probability" else 2)
+        for what, span in MEASURES
+    ]
     row = [name, *cells, gate, _shown(_mean(model.loss["strangers"], MEASURES[0][1])), _shown(shares[0])]
-    row += [*(_shown(one) for one in told), _shown(shares[1]), _shown(_attack(model)), f"{model.made.cpu_seconds:.0f}"]
+    row += [*told, _shown(shares[1]), _shown(_attack(model)), f"{model.made.cpu_seconds:.0f}"]
     print("| " + " | ".join(row) + " |")
 
 
 MEASURES = (("loss", (0.0, float("inf"))), ("probability", (0.0, 1.0)), ("rouge", (0.0, 1.0)))
 
 
-def _bound(noise: float, group: int) -> str:
-    rate, steps = ROUNDS["sample_rate"], int(ROUNDS["steps"])
-    return f"{epsilon(sample_rate=rate, noise_multiplier=noise, steps=steps, delta=DELTA, group=group).epsilon:.1f}"
+def _bound(noise: float, steps: int, group: int) -> str:
+    bound = epsilon(sample_rate=SAMPLE_RATE, noise_multiplier=noise, steps=steps, delta=DELTA, group=group)
+    return f"{bound.epsilon:.1f}"
 
 
 def _print_cost(workdir: Path) -> None:
-    """Each stop of the grid from the base and from the public start."""
+    """Each stop of the grid from the base and from the public start, and the first that is near the cheapest's best."""
+    grid = GRID["invented"]
+    models = {kind: [_read(workdir, f"{kind}-0-{n}") for n in grid] for kind in ("dp2", "retrained-invented")}
     print("\n| epochs | steps | base: stay | start: stay | base: strangers | start: strangers |\n" + "|---" * 6 + "|")
-    for n in GRID["invented"]:
-        models = [_read(workdir, f"{kind}-0-{n}") for kind in ("dp2", "retrained-invented")]
-        stay = [_shown(_mean(model.values("probability", "customers"))) for model in models]
-        held = [_shown(_mean(model.loss["strangers"], MEASURES[0][1])) for model in models]
-        print(f"| {n} | {models[0].made.steps} | " + " | ".join((*stay, *held)) + " |")
+    for n, *pair in zip(grid, *models.values(), strict=True):
+        stay = [_shown(_mean(model.values("probability", "customers")), digits=3) for model in pair]
+        held = [_shown(_mean(model.loss["strangers"], MEASURES[0][1])) for model in pair]
+        print(f"| {n} | {pair[0].made.steps} | " + " | ".join((*stay, *held)) + " |")
+    losses = {kind: [float(model.loss["strangers"].mean()) for model in found] for kind, found in models.items()}
+    print("\n| within, of the best on strangers | epochs from the base | from the public start |\n|---|---|---|")
+    for nats in WITHIN:
+        bar = min(losses["retrained-invented"]) + nats
+        first = [
+            next((str(n) for n, loss in zip(grid, one, strict=True) if loss <= bar), "-") for one in losses.values()
+        ]
+        print(f"| {nats} nats | " + " | ".join(first) + " |")
 
 
 def _print_leaving(base: str, workdir: Path) -> None:
@@ -457,17 +479,20 @@ def _print_leaving(base: str, workdir: Path) -> None:
     for i in range(TIMES):
         for name in ("start-invented", base, "before", f"dp2-{i}-{FULL}", f"retrained-invented-{i}-{FULL}"):
             model = _read(workdir, name)
-            gone = [_mean(model.values(what, "customers", i, leaving=True), span) for what, span in MEASURES[1::-1]]
+            gone = {what: _mean(model.values(what, "customers", i, leaving=True), span) for what, span in MEASURES}
             stay = _mean(model.values("probability", "customers", i))
-            print(f"| {i} | {name} | " + " | ".join(map(_shown, (*gone, stay, _attack(model, i)))) + " |")
+            cells = [_shown(gone["probability"], digits=3), _shown(gone["loss"]), _shown(stay, digits=3)]
+            print(f"| {i} | {name} | " + " | ".join((*cells, _shown(_attack(model, i)))) + " |")
 
 
 def _told(value: Estimate | None) -> list[float] | None:
     return None if value is None else [value.value, *value.ci95]
 
 
-def _shown(value: Estimate | None) -> str:
-    return "-" if value is None else f"{value.value:.2f} [{value.ci95[0]:.2f} {value.ci95[1]:.2f}]"
+def _shown(value: Estimate | None, *, digits: int = 2) -> str:
+    if value is None:
+        return "-"
+    return f"{value.value:.{digits}f} [{value.ci95[0]:.{digits}f} {value.ci95[1]:.{digits}f}]"
 
 
 if __name__ == "__main__":
