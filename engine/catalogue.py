@@ -9,25 +9,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.contract import Form, Guarantee, MethodSpec
+from engine.entries_images import ASCENT, IMAGE_METHODS
 from engine.errors import EngineError
 from engine.options import (
     BY_KIND,
     DescentNoiseOptions,
     DescentOptions,
+    DescentToDeleteOptions,
     EcoOptions,
     FitOptions,
-    DescentToDeleteOptions,
     ImageFitOptions,
     ImageNoisyOptions,
+    KeptOptions,
     LangevinOptions,
     NewtonNoiseOptions,
-    KeptOptions,
+    NewtonRemovalOptions,
     NoisyOptions,
     Options,
-    NewtonRemovalOptions,
-    SisaOptions,
-    WhpMuseOptions,
     RewindOptions,
+    SisaOptions,
+    SparseFitOptions,
+    WhpMuseOptions,
     WhpOptions,
     above,
     at_least,
@@ -40,12 +42,12 @@ EVERY_SCOPE = ("records", "work", "facts", "class", "domain")
 TEXT_SCOPES = ("records", "work", "facts")
 DESCENT = ("model", "forget", "retain")
 VARIANTS = ("correct", "published")
+KEEPING = ("newton-removal", "descent-to-delete", "rewind")  # they keep a secret state in the job's cache
 PICTURES = {"image": Form(module="engine.methods.images", options=ImageFitOptions)}  # ordinary training on pictures
 BENCHMARK_VARIANTS = (*VARIANTS, "published-restor")  # MUSE's and RESTOR's code differ from the paper and each other
 
 
 def _head(name: str, source: str, options: type[Options]) -> MethodSpec:
-KEEPING = ("newton-removal", "descent-to-delete", "rewind")  # they keep a secret state in the job's cache
     """An entry of a method for a linear classifier of pictures, from wherever it starts; proved here."""
     return MethodSpec(
         name=name,
@@ -59,17 +61,17 @@ KEEPING = ("newton-removal", "descent-to-delete", "rewind")  # they keep a secre
     )
 
 
-def _descent(
-    name: str,
-    source: str,
-    module: str,
-    *,
 def _kept(name: str, source: str, options: type[KeptOptions], guarantee: Guarantee, *needs: str) -> MethodSpec:
     """The same with a state that is kept secret from one request to the next."""
     module = f"engine.methods.convex_{'newton' if options is NewtonRemovalOptions else 'kept'}"
     return dataclasses.replace(_head(name, source, options), module=module, guarantee=guarantee, needs=needs)
 
 
+def _descent(
+    name: str,
+    source: str,
+    module: str,
+    *,
     rate: float,
     needs: tuple[str, ...] = DESCENT,
     scopes: tuple[str, ...] = TEXT_SCOPES,
@@ -89,6 +91,12 @@ def _kept(name: str, source: str, options: type[KeptOptions], guarantee: Guarant
     )
 
 
+def _in_both(spec: MethodSpec, image: Form) -> MethodSpec:
+    """The entry with a form for image classifiers, where whole classes can be asked for."""
+    scopes = (*spec.scopes, "class")
+    return dataclasses.replace(spec, tasks=("language", "image"), scopes=scopes, others={"image": image})
+
+
 METHODS: tuple[MethodSpec, ...] = (
     MethodSpec(
         name="retrain",
@@ -99,7 +107,7 @@ METHODS: tuple[MethodSpec, ...] = (
         source="Bourtoule et al. 2021, arXiv 1912.03817, section 3: the definition of unlearning",
         module="engine.methods.refit",
         options=FitOptions,
-        others=PICTURES,
+        others={"image": Form(module="engine.methods.sparse_training", options=SparseFitOptions)},
     ),
     MethodSpec(
         name="dp2",
@@ -138,20 +146,6 @@ METHODS: tuple[MethodSpec, ...] = (
         "Chien et al. 2024, from any start; proof in docs/guarantees.md, section 16",
         LangevinOptions,
     ),
-    _descent(
-        "npo",
-        "Zhang et al. 2024, arXiv 2404.05868, equation 3",
-        "preference",
-        rate=1.25e-3,
-        beta=above(0, 0.1),
-        variant=one_of(*BENCHMARK_VARIANTS),
-    ),
-    _descent(
-        "simnpo",
-        "Fan et al. 2024, arXiv 2410.07163",
-        "preference",
-        rate=1e-3,
-        beta=above(0, 4.5),
     _kept(
         "newton-removal",
         "Guo et al. 2020, arXiv 1911.03030; docs/guarantees.md, section 9",
@@ -175,6 +169,20 @@ METHODS: tuple[MethodSpec, ...] = (
         "model",
         "retain",
     ),
+    _descent(
+        "npo",
+        "Zhang et al. 2024, arXiv 2404.05868, equation 3",
+        "preference",
+        rate=1.25e-3,
+        beta=above(0, 0.1),
+        variant=one_of(*BENCHMARK_VARIANTS),
+    ),
+    _descent(
+        "simnpo",
+        "Fan et al. 2024, arXiv 2410.07163",
+        "preference",
+        rate=1e-3,
+        beta=above(0, 4.5),
         gamma=at_least(0, 0.0),
         forget_weight=0.125,
     ),
@@ -201,13 +209,16 @@ METHODS: tuple[MethodSpec, ...] = (
         needs=(*DESCENT, "alternatives"),
         beta=above(0, 0.1),
     ),
-    _descent(
-        "ga",
-        "Jang et al. 2023, arXiv 2210.01504",
-        "ascent",
-        rate=1e-4,
-        steps=40,
-        retain_term="none",
+    _in_both(
+        _descent(
+            "ga",
+            "Jang et al. 2023, arXiv 2210.01504",
+            "ascent",
+            rate=1e-4,
+            steps=40,
+            retain_term="none",
+        ),
+        ASCENT,
     ),
     _descent(
         "graddiff",
@@ -348,6 +359,7 @@ METHODS: tuple[MethodSpec, ...] = (
         module="engine.methods.sharded",
         options=SisaOptions,
     ),
+    *IMAGE_METHODS,
 )
 
 

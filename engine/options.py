@@ -136,6 +136,26 @@ class ImageFitOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SparseOptions(ImageFitOptions):
+    """A share of the weights of `pruned_layers` is zero and stays zero; 0 prunes nothing (arXiv 2304.04934).
+
+    `iterative` prunes in `pruning_rounds`, with training between them; `synflow` asks no data.
+    """
+
+    sparsity: float = field(default=0.0, metadata={"low": 0, "high": 0.999})
+    pruning: str = one_of("one-shot", "iterative", "synflow")
+    pruned_layers: str = one_of("convolutions", "hidden")
+    pruning_rounds: int = at_least(1, 5)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SparseFitOptions(SparseOptions):
+    """Ordinary training, sparse where that is asked for: what survives goes back to where it was at `rewind_epochs`."""
+
+    rewind_epochs: int = at_least(0, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NoisyOptions(FitOptions):
     """Noisy clipped steps, then ordinary training. The caller has the accountant: it gives `sigma`, a step's noise.
 
@@ -208,26 +228,6 @@ class LangevinOptions(HeadOptions):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DpOptions(Options):
-    """DP training: who is a `unit`, and the mechanism. The caller has the accountant: sigma, sample_rate, steps.
-
-    With `canaries` the mechanism is first probed and audited in a rehearsal, which takes as long again; at least 8.
-    """
-
-    sigma: float = field(metadata={"above": 0})
-    sample_rate: float = field(metadata={"above": 0, "high": 1})
-    steps: int = field(metadata={"low": 1})
-    unit: str = one_of(*UNITS)
-    clip: float = above(0, 1.0)
-    learning_rate: float = above(0, 5e-3)
-    margin: float = above(0, 0.5)
-    rows_per_pass: int = at_least(1, 16)
-    clipper: str = one_of("hooks", "book-keeping")
-    canaries: int = field(default=0, metadata={"low": 0})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-@dataclass(frozen=True, kw_only=True, slots=True)
 class KeptOptions(HeadOptions):
     """Heads whose state is kept from one request to the next; `classes` is how many heads the noise was made for."""
 
@@ -273,6 +273,26 @@ class RewindOptions(KeptOptions):
     samples: int = at_least(1, 20)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DpOptions(Options):
+    """DP training: who is a `unit`, and the mechanism. The caller has the accountant: sigma, sample_rate, steps.
+
+    With `canaries` the mechanism is first probed and audited in a rehearsal, which takes as long again; at least 8.
+    """
+
+    sigma: float = field(metadata={"above": 0})
+    sample_rate: float = field(metadata={"above": 0, "high": 1})
+    steps: int = field(metadata={"low": 1})
+    unit: str = one_of(*UNITS)
+    clip: float = above(0, 1.0)
+    learning_rate: float = above(0, 5e-3)
+    margin: float = above(0, 0.5)
+    rows_per_pass: int = at_least(1, 16)
+    clipper: str = one_of("hooks", "book-keeping")
+    canaries: int = field(default=0, metadata={"low": 0})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PrivateOptions(DpOptions):
     """DP training of a language model."""
 
@@ -441,7 +461,7 @@ BY_KIND: dict[str, dict[str, type[Options]]] = {
     },
     "image": {
         "initialise": ImageInitialiseOptions,
-        "train": ImageFitOptions,
+        "train": SparseFitOptions,
         "dp_base": ImagePrivateOptions,
         "worst_case": WorstCaseOptions,
         "evaluate": EvaluateOptions,

@@ -27,7 +27,7 @@ from engine.digests import code_digest, config_digest, model_digest, model_files
 from engine.errors import EngineError
 from engine.guarantees import secrecy
 from engine.guarantees.unread import Unread
-from engine.methods import Setting, images, secret
+from engine.methods import Setting, images, secret, sparse_training
 from engine.methods.pretraining import build_model, build_tokenizer, fit_options
 from engine.methods.refit import refit
 from engine.options import (
@@ -207,7 +207,7 @@ def _initialise_images(work: Work) -> Made:
 
 def _train(work: Work) -> Made:
     setting = work.setting("model", work.options, train="train")
-    return _made(setting, _adapted(setting, method=images.refit if work.job.task == "image" else refit))
+    return _made(setting, _adapted(setting, method=sparse_training.refit if work.job.task == "image" else refit))
 
 
 def _adapted(setting: Setting[Any], *, method: Callable[[Setting[Any]], Fitted]) -> Fitted:

@@ -49,10 +49,14 @@ Piece = Callable[[], Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """How to step. Without `matrix_learning_rate` AdamW steps everything; without `cosine` the rate stays constant."""
+    """How to step. Without `matrix_learning_rate` AdamW steps everything; without `cosine` the rate stays constant.
+
+    With `momentum` SGD steps everything in the place of both.
+    """
 
     learning_rate: float
     matrix_learning_rate: float | None = None
+    momentum: float | None = None
     cosine: bool = True
     max_norm: float | None = MAX_NORM
     precision: str = "float32"
@@ -196,6 +200,8 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]
 def optimisers_for(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for embeddings, head, norms and biases; AdamW alone without a matrix rate."""
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if schedule.momentum is not None:
+        return [torch.optim.SGD([p for _, p in trained], lr=schedule.learning_rate, momentum=schedule.momentum)]
     matrices = (
         [p for name, p in trained if p.ndim == MATRIX and not _is_table(model, p)]
         if schedule.matrix_learning_rate

@@ -1,4 +1,4 @@
-"""Ordinary training on pictures, and what is nothing else: a start of random weights, `retrain` and `dp2`.
+"""Ordinary training on pictures, and what is nothing else: a start of random weights and `dp2`.
 
 The same claims as for text (`engine.methods.refit`): where a model starts decides what it may claim.
 """
@@ -73,11 +73,6 @@ def refit(setting: Setting[ImageFitOptions]) -> Fitted:
         stage="train",
         progress=setting.progress,
     )
-
-
-def retrain(setting: Setting[ImageFitOptions]) -> Fitted:
-    """Train the start (`base`), which never saw the forget set, on the retain set."""
-    return refit(setting)
 
 
 def dp2(setting: Setting[ImageFitOptions]) -> Fitted:

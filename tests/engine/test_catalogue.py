@@ -13,7 +13,7 @@ from engine.contract import Guarantee, Job, MethodSpec
 from engine.errors import EngineError
 
 ROOT = Path(__file__).parents[2]
-HEADS = {"newton-noise", "descent-noise", "langevin"}  # convex heads, for pictures alone
+HEADS = {"newton-noise", "descent-noise", "langevin", "descent-to-delete"}  # certified convex heads, for pictures alone
 
 
 def test_each_method_claims_what_the_design_allows() -> None:
@@ -21,10 +21,11 @@ def test_each_method_claims_what_the_design_allows() -> None:
     claims = {guarantee: {s.name for s in METHODS if s.guarantee is guarantee} for guarantee in Guarantee}
     assert claims[Guarantee.EXACT] == {"retrain", "sisa"}
     assert claims[Guarantee.CERTIFIED] == {"dp2", "noisy-ft", *HEADS}
+    assert claims[Guarantee.CONDITIONAL] == {"newton-removal", "rewind"}
     assert claims[Guarantee.SUPPRESSION] == {"eco", "whp-muse"}
     assert claims[Guarantee.EMPIRICAL] == {
         "npo", "simnpo", "tnpo", "dpo", "idkdpo", "ga", "graddiff", "kl-min", "wga", "satimp", "undial", "ce-u",
-        "jensun", "rmu", "pdu", "gru", "sam-npo", "task-vector", "whp",
+        "jensun", "rmu", "pdu", "gru", "sam-npo", "task-vector", "whp", "finetune", "l1-sparse", "cf-k", "eu-k",
     }  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def test_an_entry_can_be_kept(spec: MethodSpec) -> None:
     """The module has the function, the needs are fields of a job, and the options exist."""
     for task in spec.tasks:
         assert callable(getattr(importlib.import_module(spec.form(task).module), spec.name.replace("-", "_")))
-    assert spec.tasks == (("image",) if spec.name in HEADS else ("language", *spec.others))
+    assert spec.tasks[1:] == tuple(spec.others)
     assert set(spec.needs) <= set(Job.__dataclass_fields__)
     assert defaults("unlearn", spec.name, spec.tasks[0])
     assert {"records", "work"} & set(spec.scopes)
@@ -51,10 +52,10 @@ def test_an_entry_can_be_kept(spec: MethodSpec) -> None:
 
 
 def test_exact_and_certified_methods_do_not_need_the_forget_set() -> None:
-    """What is claimed to be independent of the forget set is not given it."""
+    """What is claimed to be independent of the forget set is not given it; rewinding has no use for it either."""
     for spec in METHODS:
         claims = spec.guarantee in {Guarantee.EXACT, Guarantee.CERTIFIED}
-        assert ("forget" in spec.needs) is not claims
+        assert ("forget" in spec.needs) is not (claims or spec.name == "rewind")
         hidden = spec.name in {"noisy-ft", *HEADS}  # whose noise hides where they came from
         assert ("base" in spec.needs) is (claims and not hidden)
 
