@@ -133,7 +133,7 @@ CLASSES: Mapping[GuaranteeClass, tuple[str, str]] = {
         "Conditional",
         (
             "A mathematical bound limits how much the published model can still depend on the removed data, provided "
-            "that a constant holds which was estimated and not enforced."
+            "that something holds which was estimated or assumed, and neither proved nor enforced."
         ),
     ),
     "empirical": (

@@ -37,9 +37,9 @@ STATEMENTS = {
         "what was published.",
     ),
     "newton-removal": (
-        "The last layer of the model was trained under a random linear term that nobody knows, and moved by Newton steps "
-        "until its gradient on the remaining data was within a budget. The (epsilon, delta) below is that of a published "
-        "theorem one of whose conditions is not proved here: it is no certificate."
+        "The last layer of the model was trained under a random linear term that nobody knows, and moved by Newton "
+        "steps until its gradient on the remaining data was within a budget. The (epsilon, delta) below is that of a "
+        "published theorem, of which one condition is not proved: it holds if that condition does."
     ),
     "descent-to-delete": (
         "The last layer of the model was moved by gradient steps on the remaining data from weights that were never "
@@ -49,7 +49,7 @@ STATEMENTS = {
     "rewind": (
         "The last steps of the training of the model's last layer were taken again on the remaining data, from a "
         "checkpoint that is kept, and the result was published with noise. The (epsilon, delta) below rests on "
-        "constants that were estimated: it is no certificate."
+        "constants that were estimated: it holds if they are large enough."
     ),
     "empirical": (
         "The published model was changed to behave as if it had not been trained on the forget set. "
@@ -70,7 +70,7 @@ CONDITIONS_OF_HEADS = [
     "the model that was in use before this version is superseded and sealed",
 ]
 CONDITIONS_OF_KEPT = [
-    "the noise seed, and the state that is kept for later requests, stay unknown: whoever learns them can undo the noise",
+    "the noise seed, and the state that is kept for later requests, stay unknown: with them the noise can be undone",
     "the classes, the scaling of pictures and what computes features were made without the forgotten data",
     "all settings were fixed before the forget set was known",
     "the noise is drawn in double precision: attacks on floating-point arithmetic are outside the theorem",
@@ -113,7 +113,7 @@ CONDITIONS = {
     "descent-to-delete": CONDITIONS_OF_KEPT,
     "rewind": [
         *CONDITIONS_OF_KEPT,
-        "smoothness and gradient bound hold wherever training went: larger ones were not seen in samples, hence the class",
+        "smoothness and gradient bound hold wherever training went: samples showed no larger ones, hence the class",
     ],
     "empirical": ["the tests in this report cover what they name and nothing else"],
 }
@@ -146,8 +146,8 @@ THEOREMS = {
         "epsilon and delta of the heads add up"
     ),
     mechanisms.KEPT: (
-        "Descent-to-Delete (Neel, Roth and Sharifi-Malvajerdi 2021): full gradient steps on a strongly convex and smooth "
-        "objective, I for each record that left; the Gaussian mechanism (Balle and Wang 2018) for what is left"
+        "Descent-to-Delete (Neel, Roth and Sharifi-Malvajerdi 2021): full gradient steps on a strongly convex and "
+        "smooth objective, I for each record that left; the Gaussian mechanism (Balle and Wang 2018) for what is left"
     ),
     mechanisms.REWOUND: (
         "Rewind-to-Delete (Mu and Klabjan 2025): the largest distance to training anew on a smooth objective; the "

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from audits import mechanisms
+from audits import gaussian, mechanisms
 
 DELTA = 1e-5
 MEASURED: dict[str, Any] = {
@@ -22,6 +22,33 @@ CONTRACTED: dict[str, Any] = {
     "gradientError": 1e-9,
     "noise": 0.3,
     "steps": 1000,
+    "features": "fixed",
+}
+REMOVED: dict[str, Any] = {
+    "mechanism": mechanisms.REMOVED, "curvature": 1e-3, "residual": 1e-3, "noise": 0.05, "problems": 10,
+    "features": "fixed",
+}  # fmt: skip
+KEPT: dict[str, Any] = {
+    "mechanism": mechanisms.KEPT,
+    "curvature": 1e-3,
+    "smoothness": 0.2511,
+    "slope": 6.33,
+    "gradientError": 1e-9,
+    "points": 5000,
+    "steps": 1000,
+    "noise": 0.02,
+    "problems": 10,
+    "features": "fixed",
+}
+REWOUND: dict[str, Any] = {
+    "mechanism": mechanisms.REWOUND,
+    "smoothness": 0.25,
+    "slope": 4.0,
+    "learningRate": 1.0,
+    "steps": 20,
+    "rewound": 15,
+    "share": 0.01,
+    "noise": 30.0,
     "features": "fixed",
 }
 LANGEVIN = {**CONTRACTED, "mechanism": mechanisms.LANGEVIN, "noise": 0.02}
@@ -119,3 +146,64 @@ def test_what_follows_from_the_penalty_is_proved_and_the_rest_enforced() -> None
 
     assert {name for name, how in held.items() if how == "proved"} == {"curvature", "smoothness"}
     assert set(held.values()) == {"proved", "enforced"}
+
+
+def test_golden_epsilons_of_what_keeps_a_state() -> None:
+    """Ten budgets that add up; the published sensitivity with what rounding adds; the stretched gap over the noise."""
+    share, mu = DELTA / 10, 1e-3 / 0.05
+    each = max(math.sqrt(2 * math.log(1.5 / share)) * mu, gaussian.epsilon(delta=share, mu=mu))
+    left = ((0.2511 - 1e-3) / (0.2511 + 1e-3)) ** 1000
+    apart = 8 * 6.33 * left / (1e-3 * 5000 * (1 - left)) + 2 * 1e-9 / 1e-3
+    gap = 2 * 0.01 * 4.0 / 0.25 * (1.25**5 - 1) * 1.25**15
+
+    found = [mechanisms.epsilon(one, delta=DELTA, group=1) for one in (REMOVED, KEPT, REWOUND)]
+    exact_ones = [10 * each, *(gaussian.epsilon(delta=DELTA, mu=one) for one in (apart / 0.02, gap / 30.0))]
+    assert found == pytest.approx(exact_ones, rel=1e-6)
+    assert found == pytest.approx([1.06662, 0.63129, 2.54618], abs=1e-5)
+
+
+@pytest.mark.parametrize("record", [REMOVED, KEPT, REWOUND])
+@pytest.mark.parametrize("target", [0.1, 1.0, 8.0])
+def test_the_noise_of_what_keeps_a_state_keeps_its_target(record: dict[str, Any], target: float) -> None:
+    """What is recomputed never exceeds what was asked, nor falls far below it, for a group of any size."""
+    noise = mechanisms.noise_for(record, epsilon=target, delta=DELTA)
+    reached = mechanisms.epsilon({**record, "noise": noise}, delta=DELTA, group=1)
+
+    assert 0.999 * target <= reached <= target
+    assert mechanisms.epsilon({**record, "noise": noise}, delta=DELTA, group=500) == reached
+
+
+@pytest.mark.parametrize(
+    ("record", "change"),
+    [
+        (REMOVED, {"residual": 0.0}),
+        (REMOVED, {"residual": math.nan}),
+        (REMOVED, {"noise": 0.0}),
+        (REMOVED, {"curvature": 0.0}),
+        (REMOVED, {"problems": 0}),
+        (KEPT, {"slope": 3.0}),
+        (KEPT, {"smoothness": 0.25}),
+        (KEPT, {"gradientError": 0.0}),
+        (KEPT, {"points": 0}),
+        (KEPT, {"noise": math.nan}),
+        (REWOUND, {"share": 1.0}),
+        (REWOUND, {"share": 0.0}),
+        (REWOUND, {"rewound": 20}),
+        (REWOUND, {"learningRate": 3.0}),
+        (REWOUND, {"smoothness": math.inf}),
+        (REWOUND, {"noise": 0.0}),
+    ],
+)
+def test_a_kept_record_without_meaning_has_no_epsilon(record: dict[str, Any], change: dict[str, Any]) -> None:
+    """No noise, gradients that K losses can exceed, a rewinding of everything, steps too long for the theorem."""
+    with pytest.raises(ValueError, match=r"\."):
+        mechanisms.epsilon({**record, **change}, delta=DELTA, group=1)
+
+
+def test_what_keeps_a_state_does_not_cover_it_and_what_was_guessed_is_called_estimated() -> None:
+    """Smoothness and gradient bound follow from the heads in one mechanism and from samples in another."""
+    held = [{one["name"]: one["held"] for one in mechanisms.constants(record)} for record in (KEPT, REWOUND)]
+
+    assert [one["smoothness"] for one in held] == [one["slope"] for one in held] == ["proved", "estimated"]
+    assert not any(mechanisms.COVERS_STATE[record["mechanism"]] for record in (REMOVED, KEPT, REWOUND))
+    assert {REMOVED["mechanism"], REWOUND["mechanism"]} == mechanisms.CONDITIONAL

@@ -247,7 +247,7 @@ def test_methods_are_listed_with_what_they_may_claim() -> None:
     """The catalogue's own words, filtered by scope."""
     methods = answer_without_desk("method", "list", "--scope", "domain")
 
-    heads = ["newton-noise", "descent-noise", "langevin"]
+    heads = ["newton-noise", "descent-noise", "langevin", "newton-removal", "descent-to-delete", "rewind"]
     assert [method["name"] for method in methods] == ["retrain", "noisy-ft", *heads, "sisa"]
     assert set(methods[0]) == {"name", "tasks", "scopes", "guarantee", "needs", "source"}
     assert methods[0]["guarantee"] == "exact"

@@ -6,6 +6,7 @@ import pytest
 
 from audits import mechanisms
 from compliance.cli import certified
+from compliance.errors import InvalidInputError
 from compliance.execution.process import EngineProcess
 from engine.catalogue import check_options
 from engine.contract import Job, Kind
@@ -63,9 +64,33 @@ def test_the_noise_of_a_convex_head_follows_from_the_bound(method: str) -> None:
     assert options["penalty"] == 1e-3
 
 
+@pytest.mark.parametrize("method", ["newton-removal", "descent-to-delete", "rewind"])
+def test_the_noise_of_what_keeps_a_state_follows_from_the_bound_and_the_files(room: Path, method: str) -> None:
+    """Classes are the model's, and points the records that stay, unless they are given."""
+    files = {"model": room / "start", "retain": room / "data" / "retain.jsonl"}
+    told = certified.told_of(method, {}, **files)
+    options = certified.with_noise(method, told, task="image", epsilon=1.0, delta=1e-4)
+    made = record(check_options("unlearn", method, options, "image"))
+    assert made is not None
+
+    assert 0.999 < mechanisms.epsilon(made, delta=1e-4, group=1) <= 1
+    assert told == {"classes": 4} | ({"points": 24} if method == "descent-to-delete" else {})
+    assert certified.told_of(method, {"classes": 9, "points": 8}, **files) == {"classes": 9, "points": 8}
+    assert certified.told_of("newton-noise", {}, **files) == {}
+
+
+def test_a_model_that_does_not_name_its_classes_is_refused(tmp_path: Path) -> None:
+    """With what to give in their place."""
+    with pytest.raises(InvalidInputError, match="--set classes=NUMBER"):
+        certified.told_of("rewind", {}, model=tmp_path, retain=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("method", "extra", "sentence"),
     [
+        ("newton-noise", ("--epsilon", "1", "--delta", "0.042"), "needs a delta below 1/N"),
+        ("noisy-ft", ("--epsilon", "1", "--delta", "0.042"), "needs a delta below 1/N, and with the 24 people"),
+        ("descent-to-delete", ("--set", "sigma=1", "--delta", "0.5"), "needs a delta below 1/N"),
         ("newton-noise", (), "either --epsilon or --set sigma"),
         ("newton-noise", ("--epsilon", "1", "--set", "residual=0"), "above 0"),
         ("langevin", ("--epsilon", "1", "--delta", "1"), "elta"),

@@ -15,24 +15,27 @@ from engine.tasks.image_models import ImageModel
 from tests.engine import painted, tiny
 
 SECRET = bytes(range(32))
+KEPT = ("newton-removal", "descent-to-delete", "rewind")
 METHODS = ("newton-noise", "descent-noise", "langevin")
 QUICK: dict[str, dict[str, Any]] = {
     "newton-noise": {"penalty": 1e-3},
     "descent-noise": {"penalty": 1e-2, "head_steps": 60},
     "langevin": {"penalty": 1e-2, "head_steps": 60},
+    "newton-removal": {"penalty": 1e-2, "residual": 1e-2, "classes": 4},
+    "descent-to-delete": {"penalty": 1e-2, "head_steps": 40, "classes": 4, "points": 40},
+    "rewind": {"head_steps": 8, "rewound": 6, "share": 0.2, "classes": 4},
 }
 
 
 def setting(method: str, *, seed: int = 0, **changes: Any) -> Setting[Any]:  # noqa: ANN401 - fields and options
     """A linear model on Gabor features, twenty pictures that stay, noise whose secret everybody knows."""
-    fields = {name: changes.pop(name) for name in ("model", "retain", "forget", "secret") if name in changes}
+    own = ("model", "retain", "forget", "secret", "digest", "cache", "durable")
+    fields = {name: changes.pop(name) for name in own if name in changes}
     model, pixels = painted.network(seed, architecture=changes.pop("architecture", "gabor"))
     told = {"model": model, "retain": painted.records(range(20)), "forget": (), "secret": SECRET, **fields}
     options = check_options("unlearn", method, {"sigma": 1e-3, **QUICK[method], **changes}, "image")
-    folder = Path("x")
-    return Setting(
-        reader=pixels, options=options, seed=1, progress=tiny.quiet, folder=folder, digest="x", cache=folder, **told
-    )
+    told = {"digest": "x", "cache": Path("x"), **told}
+    return Setting(reader=pixels, options=options, seed=1, progress=tiny.quiet, folder=Path("x"), **told)
 
 
 def layer(model: PreTrainedModel) -> Tensor:

@@ -106,6 +106,7 @@ REFUTERS: Mapping[str, tuple[Refuter, int]] = {
     "newton-noise": (convex_heads.newton_noise, 6),
     "descent-noise": (convex_heads.descent_noise, 5),
     "langevin": (convex_heads.langevin_noise, 6),
+    "descent-to-delete": (convex_heads.kept_descent, 3),
     "Descent-to-Delete, library": (convex_heads.descent_to_delete, 4),
     "Langevin, library": (convex_heads.langevin_chains, 4),
 }
@@ -116,4 +117,5 @@ COVERED: Mapping[str, tuple[str, ...]] = {
     "newton-noise": ("newton-noise",),
     "descent-noise": ("descent-noise",),
     "langevin": ("langevin",),
+    "descent-to-delete": ("descent-to-delete", "Descent-to-Delete, library"),
 }

@@ -12,7 +12,7 @@ import numpy as np
 
 from audits import convex, gaussian, mechanisms
 from engine.catalogue import check_options
-from engine.guarantees.convex import measured, walked
+from engine.guarantees.convex import kept, measured, walked
 from engine.heads import descent, langevin, steps
 from engine.heads.rows import Rows, Vector
 from engine.heads.stacked import Stack
@@ -96,12 +96,33 @@ def langevin_noise(seed: int, quiet: float = 1.0) -> Found:
     return compared([partial(world, 1.0), partial(world, -1.0)], quiet, runs=CHAINS, seed=seed, **told)
 
 
+def kept_descent(seed: int, quiet: float = 1.0) -> Found:
+    """Two states as far from the minimum as the theorem allows before a removal, on opposite sides; steps; noise."""
+    rng = np.random.default_rng([seed, 7])
+    problem = stack(rng, length=float(rng.uniform(0.02, 0.1)), lam=float(rng.uniform(0.1, 0.3)))
+    given = {"penalty": problem.lam, "classes": 2, "points": 40, "head_steps": int(rng.integers(1, 4))}
+    options, told = promised("descent-to-delete", given, rng, low=0.5, high=8.0)
+    steps_of = kept(options)
+    best = steps.newton(problem, np.zeros(problem.shape), residual=1e-9, limit=50).unnoised
+    line = np.zeros(problem.shape)
+    line[0] = np.linalg.svd(problem.x)[2][-1]
+    far = steps_of.allowed * np.exp(-options.head_steps * np.log(steps_of.contraction))
+
+    def found(sign: float) -> Internal:
+        start = Internal(best + sign * far * line)
+        return steps.onward(problem, start, steps_of, steps=options.head_steps)
+
+    worlds = [partial(shown, found(sign), options.sigma) for sign in (1.0, -1.0)]
+    return compared(worlds, quiet, runs=DRAWS, seed=seed, **told)
+
+
 def promised(
     name: str, given: Mapping[str, Any], rng: np.random.Generator, *, low: float, high: float
 ) -> tuple[Any, dict[str, float]]:
     """A method's options with the noise of a random promise, and what the certificate then says."""
     delta, wanted = promise(rng, low=low, high=high)
-    record: Callable[[Any], Any] = measured if name == "newton-noise" else walked
+    records: dict[str, Callable[[Any], Any]] = {"newton-noise": measured, "descent-to-delete": kept}
+    record = records.get(name, walked)
     loud = record(check_options("unlearn", name, {**given, "sigma": 1.0}, "image")).to_mapping()
     sigma = mechanisms.noise_for(loud, epsilon=wanted, delta=delta)
     options: Any = check_options("unlearn", name, {**given, "sigma": sigma}, "image")

@@ -18,7 +18,7 @@ from audits import gaussian
 
 Floats = NDArray[np.float64]
 SIGNIFICANCE = 1e-3  # of all settings of all methods together
-SETTINGS = 52  # how many there are; a test counts them
+SETTINGS = 55  # how many there are; a test counts them
 LEVEL = SIGNIFICANCE / SETTINGS
 
 
