@@ -1,13 +1,21 @@
 """What an attempt's evidence becomes: values that are there in the report, metrics that are not among its limits."""
 
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from audits import statement
 from audits.gates import Gate, judge_all
 from compliance.certification.guarantee import limits_of
 from compliance.execution.attempts import measured
+from compliance.execution.rungs import Rung
 from compliance.ledger.lifecycle import RunState
 from compliance.ledger.views import BatchView
+from compliance.policy import parse
+from compliance.store import Store
+from engine.contract import Job
 from tests.audits.bundles import Desk
 
 NOTHING = {"metric": "recovery", "before": None, "after": None, "reference": None, "difference": None}
@@ -46,3 +54,40 @@ def test_a_gate_on_it_fails_with_the_finding_and_without() -> None:
 
     assert with_it.outcome == without.outcome == "missing"
     assert with_it.to_json() == without.to_json()
+
+
+class Told:
+    """An engine that notes what it is told."""
+
+    def __init__(self) -> None:
+        """With nothing told yet."""
+        self.jobs: list[Job] = []
+
+    def run(self, job: Job, progress: object) -> None:
+        """Note it."""
+        del progress
+        self.jobs.append(job)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("descent-to-delete", "states"), ("newton-noise", None)])
+def test_a_method_that_keeps_a_state_is_told_where_and_no_other_is(tmp_path: Path, name: str, kept: str | None) -> None:
+    """The same folder at every request, outside of what is removed with the run."""
+    table = '[methods.descent-to-delete]\nclasses = 4\npoints = 40\n[[gate]]\nmetric = "ra"\ndirection = "at_least"\n'
+    space: Any = type("Space", (), {"retain": tmp_path / "r", "forget": tmp_path / "f"})
+    model: Any = type("Model", (), {"start_digest": "0"})
+    engine: Any = Told()
+    rung = Rung(
+        name=name,
+        store=Store(tmp_path),
+        space=space,
+        batch=BATCH,
+        model=model,
+        policy=parse(f'name = "x"\ntask = "image"\nladder = ["descent-to-delete", "newton-noise"]\n{table}'),
+        base=None,
+        before=tmp_path / "before",
+        threads=1,
+        progress=lambda _event: None,
+    )
+    rung.unlearn(engine, tmp_path / "out")
+
+    assert engine.jobs[0].cache == (None if kept is None else str(tmp_path / kept))
