@@ -4,7 +4,7 @@
 
 Above, what the bases learned as a share of what training without privacy learns, of authors never seen and of the
 forty; below, a membership attack on the base. Colours follow the reader's scheme, bars are 95 % intervals, and each
-line is named where it ends.
+line is named where it ends. A hollow dot is a base of more rounds.
 """
 
 import json
@@ -80,12 +80,8 @@ def picture(frontier: Mapping[str, Any]) -> str:
         *_series(longer, "strangers", SHARES, levels, hollow=True),
         *_series(longer, "customers", SHARES, levels, hollow=True),
         *_series(bases, "attack", ATTACKS, levels),
-        _text(
-            LEFT,
-            HEIGHT - 10,
-            "epsilon for one author at delta 1e-5; bars: 95 % intervals, resampled by author",
-            "small",
-        ),
+        *_series(longer, "attack", ATTACKS, levels, hollow=True),
+        _text(LEFT, HEIGHT - 10, f"epsilon for one author, delta 1e-5; {shortest} rounds{_rounds(longer)}", "small"),
     ]
     told = "Epsilon against what a DP base learned, and against a membership attack; the figures stand in the table."
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{told}">'
@@ -118,13 +114,17 @@ def _axes(panel: Panel, marks: Sequence[float], title: str, levels: Sequence[int
         yield _text(_x(level, levels), panel.bottom + 18, str(level or "no noise"), "small", "middle")
 
 
+def _rounds(longer: Sequence[Base]) -> str:
+    return "".join(f", hollow: {base['steps']}" for base in longer) + "; bars: 95 % intervals, resampled by author"
+
+
 def _gate(bases: Sequence[Base], levels: Sequence[int]) -> Iterator[str]:
     passed = [base["level"] for base in bases if base["level"] and base["passed"]]
     if passed:
         x = _x(min(passed), levels) - 16
         for panel in (SHARES, ATTACKS):
             yield _line((x, x), (panel.top, panel.bottom), "mark")
-        yield _text(x - 6, SHARES.top + 12, "utility gate passed from here", "small", "end")
+        yield _text(x - 6, SHARES.top + 12, "the smallest epsilon to pass the utility gate", "small", "end")
 
 
 def _level(start: Sequence[float] | None) -> Iterator[str]:
@@ -138,7 +138,7 @@ def _level(start: Sequence[float] | None) -> Iterator[str]:
 def _series(
     bases: Sequence[Base], kind: str, panel: Panel, levels: Sequence[int], *, hollow: bool = False
 ) -> Iterator[str]:
-    """A line, a bar and a dot a base, and the name where it ends; a value that is not there is left out."""
+    """A line, a bar and a dot a base, and its name at the end unless `hollow`; what has no value is left out."""
     shift = SHIFT[kind] + (7.0 if hollow else 0.0)
     found = [(_x(base["level"], levels) + shift, base[kind]) for base in bases if base[kind] is not None]
     if not found:
@@ -149,9 +149,9 @@ def _series(
         yield _line((x, x), (panel.y(low), panel.y(high)), f"bar {kind}")
         shape = f"{kind} hollow" if hollow else kind
         yield f'<circle class="{shape}" cx="{x:.1f}" cy="{panel.y(value):.1f}" r="{MARK}"/>'
-    x, last = found[-1]
-    name = f"{NAMES[kind]}, from peers" if hollow else NAMES[kind]
-    yield _text(x + 10, panel.y(last[0]) + 4, name, kind)
+    if not hollow:
+        x, last = found[-1]
+        yield _text(x + 10, panel.y(last[0]) + 4, NAMES[kind], kind)
 
 
 def _corners(found: Sequence[tuple[float, Sequence[float]]], panel: Panel) -> Iterator[str]:
