@@ -49,9 +49,10 @@ METRICS = {  # with their default margins, by family of models
         "accuracy_f": 0.05,
     },
     "image": {"ua": 0.05, "ra": 0.05, "ta": 0.05, "mia_auc": 0.15, "forget_loss": 0.25},
+    "vision-language": {"mem": 0.05, "for": 0.05, "h": 0.05},
 }
 AUCS = frozenset({"privleak_auc", "mia_auc"})
-SUITES = {"language": "records", "image": "image"}  # what measures a batch
+SUITES = {"language": "records", "image": "image", "vision-language": "domain"}  # what measures a batch
 AUC_SUBJECTS = 10
 # What a batch can give a method: a dictionary or other answers come with no request. Suppression leaves the data in the
 # weights, so no item is ever fulfilled by it.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.contract import Form, Guarantee, MethodSpec
+from engine.entries_domains import DOMAIN_METHODS, RETRAIN
 from engine.entries_images import ASCENT, IMAGE_METHODS
 from engine.errors import EngineError
 from engine.options import (
@@ -36,8 +37,10 @@ from engine.options import (
     extended,
     one_of,
 )
+from engine.options_domains import CLIP_KINDS
 from engine.strict import decode
 
+KINDS = {**BY_KIND, "vision-language": CLIP_KINDS}
 EVERY_SCOPE = ("records", "work", "facts", "class", "domain")
 TEXT_SCOPES = ("records", "work", "facts")
 DESCENT = ("model", "forget", "retain")
@@ -100,14 +103,17 @@ def _in_both(spec: MethodSpec, image: Form) -> MethodSpec:
 METHODS: tuple[MethodSpec, ...] = (
     MethodSpec(
         name="retrain",
-        tasks=("language", "image"),
+        tasks=("language", "image", "vision-language"),
         scopes=EVERY_SCOPE,
         guarantee=Guarantee.EXACT,
         needs=("base", "retain"),
         source="Bourtoule et al. 2021, arXiv 1912.03817, section 3: the definition of unlearning",
         module="engine.methods.refit",
         options=FitOptions,
-        others={"image": Form(module="engine.methods.sparse_training", options=SparseFitOptions)},
+        others={
+            "image": Form(module="engine.methods.sparse_training", options=SparseFitOptions),
+            "vision-language": RETRAIN,
+        },
     ),
     MethodSpec(
         name="dp2",
@@ -360,6 +366,7 @@ METHODS: tuple[MethodSpec, ...] = (
         options=SisaOptions,
     ),
     *IMAGE_METHODS,
+    *DOMAIN_METHODS,
 )
 
 
@@ -392,7 +399,7 @@ def defaults(kind: str, name: str | None = None, task: str = "language") -> dict
 def _options(kind: str, name: str | None, task: str) -> type[Options]:
     if kind == "unlearn" and name in {spec.name for spec in METHODS}:
         return method(name or "").form(task).options
-    found = BY_KIND[task].get(kind)
+    found = KINDS[task].get(kind)
     if found is None:
         raise EngineError("bad_options", f"there are no options for kind {kind!r} and method {name!r}")
     return found

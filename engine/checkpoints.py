@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoTokenizer,
+    CLIPModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -22,7 +23,7 @@ from transformers.utils import logging
 from engine import guards
 from engine.contract import task_of
 from engine.errors import EngineError
-from engine.tasks import image_models
+from engine.tasks import image_models, vision_language
 from engine.tasks.pixels import Pixels, read_pixels
 
 logging.disable_progress_bar()
@@ -49,7 +50,7 @@ def check(folder: Path) -> None:
 
 
 def task(folder: Path) -> str:
-    """The family of the model in a folder: `language` or `image`."""
+    """The family of the model in a folder (`engine.contract.TASKS`)."""
     check(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -60,8 +61,13 @@ def task(folder: Path) -> str:
 
 def load(folder: Path) -> tuple[PreTrainedModel, Reader]:
     """A model with what reads records for it."""
-    if task(folder) == "language":
+    family = task(folder)
+    if family == "language":
         return load_model(folder), load_tokenizer(folder)
+    if family == "vision-language":
+        clip = load_clip(folder)
+        channels = int(clip.config.vision_config.num_channels)
+        return clip, vision_language.read_reader(folder, load_tokenizer(folder), channels=channels)
     model = load_classifier(folder)
     return model, read_pixels(folder, channels=model.config.num_channels)
 
@@ -82,6 +88,21 @@ def load_classifier(folder: Path) -> PreTrainedModel:
         ) from error
     model.eval()
     return model
+
+
+def load_clip(folder: Path) -> PreTrainedModel:
+    """The CLIP of a folder, float32, in evaluation mode; with its guard, if there is one."""
+    check(folder)
+    try:
+        model: PreTrainedModel = CLIPModel.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+        if model.config.vision_config.num_channels not in (1, 3):
+            raise EngineError("bad_model", f"the model folder {folder.name!r} takes neither grey nor colour pictures")
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
+        raise EngineError("bad_model", f"the model folder {folder.name!r} is not a CLIP that can be loaded") from error
+    model.eval()
+    return guards.wrap(model, folder) if guards.present(folder) else model
 
 
 def load_model(folder: Path) -> PreTrainedModel:

@@ -29,7 +29,8 @@ __all__ = [
 ]
 
 VERSION = 1
-TASKS = ("language", "image")  # families of models
+TASKS = ("language", "image", "vision-language")  # families of models
+FROM_NOTHING = ("image", "vision-language")  # a network of pictures needs no words to be made of
 
 
 class Guarantee(StrEnum):
@@ -66,10 +67,12 @@ NEEDS: dict[Kind, tuple[str, ...]] = {
 
 
 def task_of(config: Mapping[str, Any]) -> str:
-    """The family of a model by its `config.json`: a classifier of images says so, everything else is language."""
+    """The family of a model by its `config.json`: a classifier of images and a CLIP say so, all else is language."""
     architectures = config.get("architectures")
     names = architectures if isinstance(architectures, list) else []
     classifies = any(str(name).endswith(("ForImageClassification", "ImageModel")) for name in names)
+    if "CLIPModel" in names:
+        return "vision-language"
     return "image" if classifies else "language"
 
 
@@ -141,7 +144,7 @@ class Job:
         """Refuse a job that lacks what its kind needs; what a method needs is the catalogue's business."""
         if self.version != VERSION:
             raise EngineError("bad_job", f"this engine speaks version {VERSION} of the job format, not {self.version}")
-        from_nothing = self.kind is Kind.INITIALISE and self.task == "image"  # a network needs no words to be made of
+        from_nothing = self.kind is Kind.INITIALISE and self.task in FROM_NOTHING
         for name in ("out",) if from_nothing else NEEDS[self.kind]:
             if not getattr(self, name):
                 raise EngineError("bad_job", f"a job of kind {self.kind} needs {name!r}")

@@ -1,10 +1,10 @@
 """Training records on disk: JSON lines in, frozen records out, and the digests that stand for them. No torch.
 
 One record a line: `{"record_id", "unit", "text"}`, `{"record_id", "unit", "question", "answer"}`, or
-`{"record_id", "unit", "image", "label"}`. `unit` is a random id or keyed tag of the data subject, never the person's
-name. `image` is the image file itself in base64, so that whoever removes the line has removed the picture
-(`docs/adr/0018`); a manifest may have `file` in its place (`engine.pictures`). Errors give the line number and never
-the content of a line.
+`{"record_id", "unit", "image", "label"}`, the last with a `domain` (photograph, sketch, ...) where there are several.
+`unit` is a random id or keyed tag of the data subject, never the person's name. `image` is the image file itself in
+base64, so that whoever removes the line has removed the picture (`docs/adr/0018`); a manifest may have `file` in its
+place (`engine.pictures`). Errors give the line number and never the content of a line.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from engine.errors import EngineError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """A passage (`text`), a question with its answer, or an image with its label; exactly one of the three."""
+    """A passage (`text`), a question with its answer, or an image with its label (and domain); exactly one of these."""
 
     record_id: str
     unit: str
@@ -29,6 +29,7 @@ class Record:
     answer: str | None = None
     image: str | None = None
     label: str | None = None
+    domain: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a record that is none of them, or two."""
@@ -44,8 +45,9 @@ class Record:
         return {name: value for name, value in values.items() if value is not None}
 
 
-PARTS = ("text", "question", "answer", "image", "label")
-FORMS = (frozenset({"text"}), frozenset({"question", "answer"}), frozenset({"image", "label"}))
+PARTS = ("text", "question", "answer", "image", "label", "domain")
+PICTURE = frozenset({"image", "label"})
+FORMS = (frozenset({"text"}), frozenset({"question", "answer"}), PICTURE, PICTURE | {"domain"})
 KEYS = frozenset({"record_id", "unit", "file", *PARTS})
 
 

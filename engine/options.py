@@ -13,7 +13,7 @@ RETAIN_TERMS = ("none", "gd", "kl", "js")
 PRECISIONS = ("float32", "bfloat16")
 ARCHITECTURES = ("cnn", "gabor", "resnet18")
 UNITS = ("data subject", "record")
-SUITES = ("records", "muse", "restor", "membership", "tofu", "attacks", "image")
+SUITES = ("records", "muse", "restor", "membership", "tofu", "attacks", "image", "domain")
 SPLITS = ("auto", "forget01", "forget05", "forget10")
 
 
@@ -406,7 +406,7 @@ class EvaluateOptions(Options):
     attack_prefill: tuple[int, ...] = (1, 2, 4, 8)
     attack_shots: tuple[int, ...] = (0, 5, 10)
     judged: bool = False  # restor: score a judge's verdicts too
-    pictures: int = at_least(0, 0)  # image: of those who stay and of strangers; 0: all
+    pictures: int = at_least(0, 0)  # image: of those who stay and of strangers, domain: of the probe's; 0: all
     rows_per_pass: int = at_least(1, 512)
 
 

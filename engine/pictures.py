@@ -1,8 +1,9 @@
 """Pictures in the forms people have them, as records that hold the picture itself. No torch.
 
     a folder        one subfolder a class; `class/name.png` is the record's id and, as nobody says whose it is, its unit
-    an .npz file    `images` (n x height x width, or n x height x width x 3, uint8) and `labels` (n); `units` and
-                    `record_ids` if there are any
+                    or one a domain, with one a class in it, as Office-Home has: `domain/class/name.png`
+    an .npz file    `images` (n x height x width, or n x height x width x 3, uint8) and `labels` (n); `units`,
+                    `record_ids` and `domains` if there are any
     a manifest      JSON lines with `file`, a path below the manifest's folder, in the place of `image`
 
 A file's bytes go into the record as they are and are decoded where they are used. Arrays become PNG.
@@ -18,19 +19,25 @@ from engine.errors import EngineError
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 PLAIN, CHANNELS = 3, 3  # dimensions of an array of grey pictures; channels of coloured ones
 BYTES = "|u1"
-COLUMNS = ("labels", "units", "record_ids")
+COLUMNS = ("labels", "units", "record_ids", "domains")
 
 
 def folder_fields(folder: Path) -> Iterator[dict[str, str]]:
-    """The fields of a record for each picture of a folder of classes, sorted by name."""
-    found = False
-    for path in sorted(folder.glob("*/*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            found = True
-            name = path.relative_to(folder).as_posix()
-            yield {"record_id": name, "unit": name, "image": _read(path), "label": path.parent.name}
-    if not found:
+    """The fields of a record for each picture of a folder of classes, or of domains of classes, sorted by name."""
+    flat, deep = ([path for path in sorted(folder.glob(depth)) if _is_picture(path)] for depth in ("*/*", "*/*/*"))
+    if flat and deep:
+        message = f"{folder.name} holds pictures at two depths; it needs class/name, or domain/class/name, throughout"
+        raise EngineError("bad_data", message)
+    for path in flat or deep:
+        name = path.relative_to(folder).as_posix()
+        fields = {"record_id": name, "unit": name, "image": _read(path), "label": path.parent.name}
+        yield fields | ({"domain": path.parent.parent.name} if deep else {})
+    if not flat and not deep:
         raise EngineError("bad_data", f"{folder.name} holds no pictures; it needs one subfolder a class")
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def array_fields(path: Path) -> Iterator[dict[str, str]]:
@@ -45,8 +52,9 @@ def array_fields(path: Path) -> Iterator[dict[str, str]]:
         raise EngineError("bad_data", f"{path.name} has arrays of different lengths")
     names = columns.get("record_ids") or [str(i) for i in range(len(images))]
     parts = zip(images.parts(), columns["labels"], names, columns.get("units") or names, strict=True)
-    for data, label, name, unit in parts:
-        yield {"record_id": name, "unit": unit, "image": picture(data, images.shape[1:]), "label": label}
+    for i, (data, label, name, unit) in enumerate(parts):
+        fields = {"record_id": name, "unit": unit, "image": picture(data, images.shape[1:]), "label": label}
+        yield fields | ({"domain": columns["domains"][i]} if "domains" in columns else {})
 
 
 def picture(data: bytes, shape: tuple[int, ...]) -> str:
@@ -81,5 +89,5 @@ def _columns(path: Path, arrays: Mapping[str, Array]) -> dict[str, list[str]]:
     try:
         return {name: array.texts() for name, array in arrays.items()}
     except ValueError as error:
-        message = f"in {path.name} labels, units and record_ids are lists of whole numbers or texts"
+        message = f"in {path.name} labels, units, record_ids and domains are lists of whole numbers or texts"
         raise EngineError("bad_data", message) from error

@@ -13,10 +13,12 @@ import dataclasses
 import math
 
 from engine.options import DescentOptions, FitOptions, Options
+from engine.options_domains import DomainOptions
 
 MILLION = 1e6
 FROM_SCRATCH = 1e-2  # of the fit of a small model, both optimisers
 ADAPTERS = 10.0
+PUBLISHED, SMALL = 2.5e-3, 2.5e-3  # of prompts beside a CLIP, as published, and beside a small one
 MUON_UP_TO = 20e6  # parameters; above, a model came pre-trained and its matrices are not to be made orthogonal
 
 
@@ -30,6 +32,8 @@ def resolved(options: Options, rate: float | None, parameters: int) -> Options:
         small = parameters <= MUON_UP_TO and not options.lora_rank
         matrix = options.matrix_learning_rate or (value if small else None)
         return dataclasses.replace(options, learning_rate=value, matrix_learning_rate=matrix)
+    if isinstance(options, DomainOptions) and options.learning_rate is None:
+        return dataclasses.replace(options, learning_rate=PUBLISHED if parameters > MUON_UP_TO else SMALL)
     return options
 
 

@@ -21,13 +21,13 @@ from transformers import PreTrainedModel
 
 from engine import adapters, catalogue, checkpoints, determinism, guards, presets, provenance
 from engine.catalogue import check_options
-from engine.contract import VERSION, Evidence, FileDigest, Finding, Guarantee, Job, Kind, Options
+from engine.contract import FROM_NOTHING, VERSION, Evidence, FileDigest, Finding, Guarantee, Job, Kind, Options
 from engine.corpus import Record, digest, read_mapping, read_records, refuse_overlap, write_records
 from engine.digests import code_digest, config_digest, model_digest, model_files
 from engine.errors import EngineError
 from engine.guarantees import secrecy
 from engine.guarantees.unread import Unread
-from engine.methods import Setting, images, secret, sparse_training
+from engine.methods import Setting, domains_fit, images, secret, sparse_training
 from engine.methods.pretraining import build_model, build_tokenizer, fit_options
 from engine.methods.refit import refit
 from engine.options import (
@@ -35,8 +35,6 @@ from engine.options import (
     DpOptions,
     EvaluateOptions,
     FitOptions,
-    ImageFitOptions,
-    ImageInitialiseOptions,
     InitialiseOptions,
     ShadowOptions,
     SisaOptions,
@@ -49,6 +47,11 @@ from engine.verification.suites import SUITE_VERSION, Evaluation, Folders, evalu
 from engine.verification.worst_case.search import search
 
 Maker = Callable[["Work"], "Made"]
+FITS: dict[str, Callable[[Setting[Any]], Fitted]] = {  # ordinary training, by family of models
+    "language": refit,
+    "image": sparse_training.refit,
+    "vision-language": domains_fit.refit,
+}
 SWEEPERS = ("sisa",)  # removes adapters that saw the forget set, and has to know whose; it trains on none of it
 
 
@@ -161,7 +164,7 @@ def run(job: Job, workdir: Path, progress: Progress, *, makers: Mapping[Kind, Ma
 
 
 def _initialise(work: Work) -> Made:
-    if work.job.task == "image":
+    if work.job.task in FROM_NOTHING:
         return _initialise_images(work)
     options = cast("InitialiseOptions", work.options)
     records = work.records("train")
@@ -187,14 +190,14 @@ def _initialise(work: Work) -> Made:
 
 def _initialise_images(work: Work) -> Made:
     """Random weights; trained on public pictures where there are any."""
-    options = cast("ImageInitialiseOptions", work.options)
-    model, pixels = images.build(options)
-    setting: Setting[ImageFitOptions] = Setting(
+    maker: Any = domains_fit if work.job.task == "vision-language" else images
+    model, pixels = maker.build(work.options)
+    setting: Setting[Any] = Setting(
         model=model,
         reader=pixels,
         forget=(),
         retain=work.records("train"),
-        options=images.fit_options(options),
+        options=maker.fit_options(work.options),
         seed=work.job.seed,
         progress=work.progress,
         folder=work.scratch,
@@ -202,12 +205,12 @@ def _initialise_images(work: Work) -> Made:
         cache=work.scratch,
     )
     public = provenance.digests(setting.retain)
-    return Made(model=model, reader=pixels, fitted=images.refit(setting) if setting.retain else None, public=public)
+    return Made(model=model, reader=pixels, fitted=maker.refit(setting) if setting.retain else None, public=public)
 
 
 def _train(work: Work) -> Made:
     setting = work.setting("model", work.options, train="train")
-    return _made(setting, _adapted(setting, method=sparse_training.refit if work.job.task == "image" else refit))
+    return _made(setting, _adapted(setting, method=FITS[work.job.task]))
 
 
 def _adapted(setting: Setting[Any], *, method: Callable[[Setting[Any]], Fitted]) -> Fitted:

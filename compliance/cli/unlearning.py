@@ -27,7 +27,7 @@ from engine.contract import Estimate, Evidence, Job, Kind
 
 app = group()
 THREE = ("forget", "retain", "holdout")
-RECORDS = {"membership": ("forget", "holdout"), "attacks": THREE, "image": THREE}  # sets of records
+RECORDS = {"membership": ("forget", "holdout"), "attacks": THREE, "image": THREE, "domain": THREE}  # sets of records
 FORMS = (".jsonl", ".npz", "")  # of a set of pictures; the last is a folder of classes
 SUITES = ("muse", "restor", "tofu", *RECORDS)
 
@@ -188,7 +188,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         threads=threads,
         models={role: str(folder) for role, folder in models.items()},
         task=task,
-        data=str(data) if suite not in ("membership", "image") else None,
+        data=str(data) if suite not in ("membership", "image", "domain") else None,
         forget=files.get("forget"),
         retain=files.get("retain"),
         holdout=files.get("holdout"),
@@ -217,7 +217,7 @@ def _path(path: Path | None) -> str | None:
 def _files(suite: str, folder: Path) -> dict[str, str]:
     """The sets of records of a suite that has some; the others read their folder themselves."""
     names, found = RECORDS.get(suite, ()), {}
-    forms = FORMS if suite == "image" else FORMS[:1]
+    forms = FORMS if suite in ("image", "domain") else FORMS[:1]
     for name in names:
         path = next((folder / f"{name}{form}" for form in forms if (folder / f"{name}{form}").exists()), None)
         if path is None:

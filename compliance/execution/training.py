@@ -31,7 +31,7 @@ from engine.contract import TASKS, Evidence, Job, Kind
 from engine.corpus import Record
 
 Say = Callable[[str, dict[str, Any]], None]
-LANGUAGE, IMAGE = TASKS
+LANGUAGE, IMAGE, *_ = TASKS
 BAD_DATA = "bad_data"
 DEFAULTS = {LANGUAGE: "records.toml", IMAGE: "images.toml"}
 

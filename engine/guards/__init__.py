@@ -29,7 +29,11 @@ from engine.strict import decode, parse
 
 FOLDER, DESCRIPTION, TENSORS = "guard", "guard.json", "guard.safetensors"
 VERSION = 1
-KINDS = {"contrast": "engine.guards.contrast", "corruption": "engine.guards.corruption"}
+KINDS = {
+    "contrast": "engine.guards.contrast",
+    "corruption": "engine.guards.corruption",
+    "prompting": "engine.guards.prompting",
+}
 MARK, PROMPTS = "expunge_guard", "expunge_prompts"  # attributes of a guarded model
 
 T = TypeVar("T")
@@ -58,9 +62,9 @@ def present(folder: Path) -> bool:
 
 def load(folder: Path) -> PreTrainedModel:
     """The guarded model of a folder, ready to be asked; a folder without a guard gives the plain model."""
-    from engine.checkpoints import load_model  # noqa: PLC0415 - which itself looks for a guard
+    from engine import checkpoints  # noqa: PLC0415 - which itself looks for a guard
 
-    return load_model(folder)
+    return checkpoints.load(folder)[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -46,11 +46,16 @@ class Pixels:
         deviation = torch.tensor(self.deviation, device=images.device).view(-1, 1, 1)
         return (images.float() / 255.0 - mean) / deviation
 
+    def scaled(self, image: Image.Image) -> Image.Image:
+        """A decoded picture in the model's size."""
+        return image.resize((self.width, self.height), Image.Resampling.BILINEAR)
+
     def save_pretrained(self, folder: Path) -> None:
         """Write it where the library looks for it."""
-        (folder / FILE).write_text(json.dumps(self._mapping(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (folder / FILE).write_text(json.dumps(self.mapping(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
-    def _mapping(self) -> dict[str, Any]:
+    def mapping(self) -> dict[str, Any]:
+        """What the file says."""
         return {
             "do_normalize": True,
             "do_rescale": True,
@@ -116,7 +121,7 @@ def _decoded(record: Record, position: int, pixels: Pixels) -> NDArray[np.uint8]
     except (OSError, ValueError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
         raise EngineError("bad_data", f"the image of record {position + 1} {BROKEN}") from error
     if made.size != (pixels.width, pixels.height):
-        made = made.resize((pixels.width, pixels.height), Image.Resampling.BILINEAR)
+        made = pixels.scaled(made)
     return np.asarray(made).reshape(pixels.height, pixels.width, pixels.channels).transpose(2, 0, 1)
 
 

@@ -2,13 +2,13 @@
 
 `records` draws its items from the job's records; `muse` reads them from a folder in MUSE's published layout;
 `membership` asks texts alone; `restor` and `tofu` are those benchmarks in their own layouts; `attacks` tries to bring
-the forgotten back; `image` asks classifiers.
+the forgotten back; `image` asks classifiers, and `domain` a CLIP about domains.
 """
 
 from collections.abc import Callable
 
 from engine.errors import EngineError
-from engine.verification import image_suite, restor, tofu_suite
+from engine.verification import domain_suite, image_suite, restor, tofu_suite
 from engine.verification.attacks import suite as attacks
 from engine.verification.evaluation import SUITE_VERSION, Evaluation, Folders, Found, Records
 from engine.verification.findings import findings
@@ -70,4 +70,5 @@ SUITES: dict[str, Suite] = {
     "tofu": tofu_suite.evaluate,
     "attacks": attacks.evaluate,
     "image": image_suite.evaluate,
+    "domain": domain_suite.evaluate,
 }

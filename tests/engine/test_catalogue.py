@@ -22,10 +22,12 @@ def test_each_method_claims_what_the_design_allows() -> None:
     assert claims[Guarantee.EXACT] == {"retrain", "sisa"}
     assert claims[Guarantee.CERTIFIED] == {"dp2", "noisy-ft", *HEADS}
     assert claims[Guarantee.CONDITIONAL] == {"newton-removal", "rewind"}
-    assert claims[Guarantee.SUPPRESSION] == {"eco", "whp-muse"}
+    assert claims[Guarantee.SUPPRESSION] == {"eco", "whp-muse", "adu"}
     assert claims[Guarantee.EMPIRICAL] == {
         "npo", "simnpo", "tnpo", "dpo", "idkdpo", "ga", "graddiff", "kl-min", "wga", "satimp", "undial", "ce-u",
         "jensun", "rmu", "pdu", "gru", "sam-npo", "task-vector", "whp", "finetune", "l1-sparse", "cf-k", "eu-k",
+        "laf", "laf-r",
+        "clip-fit",
     }  # fmt: skip
 
 
@@ -46,7 +48,7 @@ def test_an_entry_can_be_kept(spec: MethodSpec) -> None:
     assert spec.tasks[1:] == tuple(spec.others)
     assert set(spec.needs) <= set(Job.__dataclass_fields__)
     assert defaults("unlearn", spec.name, spec.tasks[0])
-    assert {"records", "work"} & set(spec.scopes)
+    assert {"records", "work", "domain"} & set(spec.scopes)
     assert spec.source
     assert catalogue.method(spec.name) is spec
 
