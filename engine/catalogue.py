@@ -11,6 +11,7 @@ from typing import Any
 from engine.contract import Form, Guarantee, MethodSpec
 from engine.entries_domains import DOMAIN_METHODS, RETRAIN
 from engine.entries_images import ASCENT, IMAGE_METHODS
+from engine.entries_label_agnostic import LAF_METHODS
 from engine.errors import EngineError
 from engine.options import (
     BY_KIND,
@@ -365,6 +366,7 @@ METHODS: tuple[MethodSpec, ...] = (
         module="engine.methods.sharded",
         options=SisaOptions,
     ),
+    *LAF_METHODS,
     *IMAGE_METHODS,
     *DOMAIN_METHODS,
 )

@@ -90,7 +90,8 @@ class MethodSpec:
 
     The function has the name of the method, with underscores for hyphens. `module` and `options` are for the first of
     `tasks`, `others` has those of the rest. `rate` is the learning rate for a model of a million parameters, where the
-    method takes its rate from the model's size (`engine.presets`).
+    method takes its rate from the model's size (`engine.presets`). Of the sets named in `blind` it is given the
+    pictures alone, without labels.
     """
 
     name: str
@@ -103,6 +104,7 @@ class MethodSpec:
     options: type[Options]
     rate: float | None = None
     others: Mapping[str, Form] = field(default_factory=dict)
+    blind: tuple[str, ...] = ()
 
     def form(self, task: str) -> Form:
         """The method for one family of models; `EngineError("bad_job")` where it has none."""

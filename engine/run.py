@@ -28,6 +28,7 @@ from engine.errors import EngineError
 from engine.guarantees import secrecy
 from engine.guarantees.unread import Unread
 from engine.methods import Setting, domains_fit, images, secret, sparse_training
+from engine.methods.label_agnostic_records import pictures_alone
 from engine.methods.pretraining import build_model, build_tokenizer, fit_options
 from engine.methods.refit import refit
 from engine.options import (
@@ -270,6 +271,7 @@ def _unlearn(work: Work, method: Callable[[Setting[Any]], Fitted] | None = None)
         provenance.refuse(provenance.read(setting.folder), setting.forget, "records to be forgotten")
     if spec.guarantee in (Guarantee.EXACT, Guarantee.CERTIFIED) and spec.name not in SWEEPERS:
         setting = dataclasses.replace(setting, forget=Unread(spec.name))
+    setting = dataclasses.replace(setting, **{name: pictures_alone(getattr(setting, name)) for name in spec.blind})
     found = method or getattr(importlib.import_module(spec.form(work.job.task).module), spec.name.replace("-", "_"))
     unlearn = partial(_adapted, method=found)
     tuning = None

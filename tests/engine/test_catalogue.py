@@ -27,6 +27,7 @@ def test_each_method_claims_what_the_design_allows() -> None:
         "npo", "simnpo", "tnpo", "dpo", "idkdpo", "ga", "graddiff", "kl-min", "wga", "satimp", "undial", "ce-u",
         "jensun", "rmu", "pdu", "gru", "sam-npo", "task-vector", "whp", "finetune", "l1-sparse", "cf-k", "eu-k",
         "laf", "laf-r",
+        "laf", "laf-r",
         "clip-fit",
     }  # fmt: skip
 
