@@ -1,5 +1,6 @@
 """What an attempt's evidence becomes: values that are there in the report, metrics that are not among its limits."""
 
+import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def test_a_method_that_keeps_a_state_is_told_where_and_no_other_is(tmp_path: Pat
         name=name,
         store=Store(tmp_path),
         space=space,
-        batch=BATCH,
+        batch=dataclasses.replace(BATCH, plan={**BATCH.plan, "rungs": []}),
         model=model,
         policy=parse(f'name = "x"\ntask = "image"\nladder = ["descent-to-delete", "newton-noise"]\n{table}'),
         base=None,
