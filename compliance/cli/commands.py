@@ -40,6 +40,7 @@ COMMANDS: dict[str, Source] = {
     ),
     "series": Source(module="series", help="Unlearn in four steps, measure and draw; no desk is needed.", alone=True),
     "audit": Source(module="shadows", help="Attack models example by example with shadow models; no desk is needed."),
+    "forget-set": Source(module="forget_sets", help="Forget sets to test methods with; no desk is needed."),
     "report": Source(module="reports", help="Signed reports: read, export, verify."),
     "receipt": Source(module="receipts", help="Receipts of requests: verify."),
     "log": Source(module="log", help="The tamper-evident log: checkpoint, prove, verify, export."),

@@ -1,9 +1,7 @@
 """`expunge unlearn` and `expunge evaluate`: the engine on folders and files, without a desk or a database."""
 
 import dataclasses
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +10,11 @@ from rich.console import RenderableType
 
 from audits import model as folders
 from compliance.cli import certified, restor
-from compliance.cli.engines import naming_log
-from compliance.cli.failures import FailedError
+from compliance.cli.engines import alone
 from compliance.cli.inputs import settings
 from compliance.cli.options import Json, ModelDir, Seed, Settings, Threads, example, group
 from compliance.cli.output import answer, sheet, table
-from compliance.cli.progress import progress
 from compliance.errors import InvalidInputError
-from compliance.execution.process import EngineProcess
 from compliance.store import check_model, task_in
 from engine import catalogue
 from engine.catalogue import check_options
@@ -119,7 +114,7 @@ def unlearn(  # noqa: PLR0913 - a parameter is an option of the command
     told: dict[str, Any] = {**files, "out": str(out), "processes": processes, "tune": tune, "options": options}
     told["task"] = task
     job = Job(version=1, kind=Kind.UNLEARN, method=method, seed=seed, threads=threads, **told)
-    evidence = _run(job, name=method)
+    evidence = alone(job, name=method)
     made = {"out": str(out), "model_digest": folders.digest_folder(out), "evidence": evidence.to_mapping()}
     value: dict[str, Any] = made | certified.bound(evidence, delta=delta)
     answer(value, as_json=as_json, people=_unlearned)
@@ -196,8 +191,8 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
     )
     with restor.cache(cache, wanted=asked.wanted) as kept:
         job = dataclasses.replace(job, cache=_path(kept))
-        evidence = _run(job, name=suite)
-        more = restor.finish(asked, job, evidence, lambda judged: _run(judged, name="verdicts"))
+        evidence = alone(job, name=suite)
+        more = restor.finish(asked, job, evidence, lambda judged: alone(judged, name="verdicts"))
     value = {
         "suite": suite,
         "metrics": _numbers(evidence, "after"),
@@ -235,31 +230,6 @@ def _task(models: Sequence[Path]) -> str:
     if len(tasks) > 1:
         raise InvalidInputError("the models are of different kinds; give models of one kind", code="mixed-models")
     return tasks.pop() if tasks else "language"
-
-
-def _run(job: Job, *, name: str) -> Evidence:
-    with (
-        _engine_log() as log,
-        naming_log(log),
-        progress() as say,
-        EngineProcess(log=log, threads=job.threads) as process,
-    ):
-        return process.run(job, lambda event: say(name, event))
-
-
-@contextmanager
-def _engine_log() -> Iterator[Path]:
-    """A file for the engine's log, which stays only when the engine itself failed."""
-    with tempfile.NamedTemporaryFile(prefix="expunge-engine-", suffix=".log", delete=False) as file:
-        log = Path(file.name)
-    try:
-        yield log
-    except FailedError:
-        raise
-    except BaseException:
-        log.unlink()
-        raise
-    log.unlink()
 
 
 def _numbers(evidence: Evidence, role: str) -> dict[str, dict[str, Any]]:

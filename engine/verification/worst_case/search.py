@@ -69,17 +69,20 @@ def search(setting: Setting[WorstCaseOptions]) -> Found:
         weights = rule.moved(weights, losses)
         report(setting.progress, "select", round_ + 1, options.rounds, started)
     chosen = rule.chosen(weights, losses)
+    inside = np.isin(groups, chosen)
     details = {
         "candidates": size,
         "chosen": options.count,
+        "forget_records": int(inside.sum()),
+        "retain_records": int((~inside).sum()),
         "overlap": overlap(chosen, drawn),
         "moved": travelled(weights, start),
         **_told(losses, chosen, weights),
     }
-    inside = np.isin(groups, chosen).tolist()
+    taken = inside.tolist()
     return Found(
-        forget=tuple(record for record, taken in zip(records, inside, strict=True) if taken),
-        retain=tuple(record for record, taken in zip(records, inside, strict=True) if not taken),
+        forget=tuple(record for record, one in zip(records, taken, strict=True) if one),
+        retain=tuple(record for record, one in zip(records, taken, strict=True) if not one),
         fitted=Fitted(steps=options.rounds, first_loss=objectives[0], last_loss=objectives[-1], details=details),
     )
 
