@@ -241,7 +241,7 @@ class NewtonRemovalOptions(KeptOptions):
     At most `head_steps` Newton steps until every head's residual is at most `residual`; trained anew where it is not.
     """
 
-    penalty: float = above(0, 1e-3)
+    penalty: float = above(0, 1e-5)
     residual: float = above(0, 1e-3)
     head_steps: int = at_least(1, 10)
 
