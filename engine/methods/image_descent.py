@@ -45,6 +45,11 @@ def read(setting: Asked, records: Sequence[Record], role: str) -> Pictures:
     return pictures(records, setting.pixels, classes_of(setting.model))
 
 
+def whole_classes(gone: Pictures, kept: Pictures) -> list[int]:
+    """The classes that only pictures of the forget set belong to."""
+    return sorted(set(gone.classes.tolist()) - set(kept.classes.tolist()))
+
+
 def epochs_of(size: int, options: ImageUnlearnOptions, seed: int, name: str) -> list[tuple[int, NDArray[np.int64]]]:
     """The epoch and the rows of every step, each epoch in an order of its own; as many as `steps` says if it does."""
     steps: list[tuple[int, NDArray[np.int64]]] = []

@@ -3,7 +3,7 @@
     finetune     min CE(D_r)
     l1-sparse    min CE(D_r) + gamma_t |theta|_1, gamma_t = gamma (1 - t / (E - E_0)) before epoch E - E_0, then 0;
                  over all parameters and without a threshold (arXiv 2304.04934, equation 3 and its code's schedule)
-    ga           min -CE(D_f), until the model is as unsure as one that knows nothing
+    ga           min -CE(D_f), until the model is as unsure of whole classes as one that knows nothing
     cf-k         min CE(D_r) over the last k layers          arXiv 2201.06640
     eu-k         the same after they were drawn anew, once   arXiv 2201.06640
 
@@ -19,7 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import EngineError
-from engine.methods.image_descent import Asked, Halt, Plan, descend, epochs_of, fitted_to, fitting, pruned, read
+from engine.methods.image_descent import (
+    Asked,
+    Halt,
+    Plan,
+    descend,
+    epochs_of,
+    fitted_to,
+    fitting,
+    pruned,
+    read,
+    whole_classes,
+)
 from engine.methods.sparsity import Mask
 from engine.seeds import derive
 from engine.tasks.image import classes_of
@@ -59,13 +70,18 @@ def penalty(gamma: float, *, epoch: int, epochs: int, without: int) -> float:
 
 
 def ga(setting: Asked) -> Fitted:
-    """Ascent on the forget set; it ends before a step whose loss has reached `stop` times ln(classes), 0: never."""
+    """Ascent on the forget set; it ends before a step whose loss has reached `stop` times ln(classes), 0: never.
+
+    Where others of the same classes stay it is `stop_records` times that: they must still be recognised.
+    """
     mask, options = pruned(setting), setting.options
     gone = read(setting, setting.forget, "forget")
     planned = epochs_of(len(gone), options, setting.seed, "forget")
     steps = [fitting(setting, gone.at(rows), weight=-1.0) for _, rows in planned]
-    floor = -options.stop * math.log(len(classes_of(setting.model)))
-    return descend(setting, steps, mask, halt=Halt(floor=floor) if options.stop else None)
+    whole = set(whole_classes(gone, read(setting, setting.retain, "retain"))) == set(gone.classes.tolist())
+    stop = options.stop if whole else options.stop_records
+    floor = -stop * math.log(len(classes_of(setting.model)))
+    return descend(setting, steps, mask, halt=Halt(floor=floor) if stop else None)
 
 
 def cf_k(setting: Asked) -> Fitted:

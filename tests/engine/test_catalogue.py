@@ -25,8 +25,9 @@ def test_each_method_claims_what_the_design_allows() -> None:
     assert claims[Guarantee.SUPPRESSION] == {"eco", "whp-muse", "adu"}
     assert claims[Guarantee.EMPIRICAL] == {
         "npo", "simnpo", "tnpo", "dpo", "idkdpo", "ga", "graddiff", "kl-min", "wga", "satimp", "undial", "ce-u",
-        "jensun", "rmu", "pdu", "gru", "sam-npo", "task-vector", "whp", "finetune", "l1-sparse", "cf-k", "eu-k",
-        "laf", "laf-r",
+        "jensun", "rmu", "pdu", "gru", "sam-npo", "task-vector", "whp", "finetune", "l1-sparse",
+        "cf-k", "eu-k", "fisher", "influence", "random-labels", "salun", "boundary-shrink", "boundary-expand", "scrub",
+        "bad-teacher",
         "laf", "laf-r",
         "clip-fit",
     }  # fmt: skip
