@@ -43,9 +43,10 @@ HOLDOUT = {"random": "holdout.jsonl", "memorised": "as-hard.jsonl"}  # the other
 SUITE = {"suite": "image"}
 MECHANISM: dict[str, dict[str, Any]] = {
     "gabor": {"sample_rate": 0.5, "steps": 100, "learning_rate": 1e-2, "clip": 0.3, "clipper": "book-keeping"},
+    "gabor-cnn": {"sample_rate": 0.5, "steps": 100, "learning_rate": 1e-2, "clip": 0.3, "clipper": "book-keeping"},
     "cnn": {"sample_rate": 0.25, "steps": 200, "learning_rate": 5e-3, "clip": 0.3, "clipper": "book-keeping"},
 }
-WIDTH = {"gabor": 8, "cnn": 16}
+WIDTH = {"gabor": 8, "gabor-cnn": 16, "cnn": 16}
 CONSOLE = Console(stderr=True)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 RETAIN_TERMS = ("none", "gd", "kl", "js")
 PRECISIONS = ("float32", "bfloat16")
-ARCHITECTURES = ("cnn", "gabor", "resnet18")
+ARCHITECTURES = ("cnn", "gabor", "gabor-cnn", "resnet18")
 UNITS = ("data subject", "record")
 SUITES = ("records", "muse", "restor", "membership", "tofu", "attacks", "image", "domain")
 SPLITS = ("auto", "forget01", "forget05", "forget10")
@@ -294,9 +294,11 @@ class DpOptions(Options):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrivateOptions(DpOptions):
-    """DP training of a language model."""
+    """DP training of a language model: of all weights, or of low-rank adapters that are merged in the end."""
 
     answer_weight: float = above(0, 3.0)
+    lora_rank: int = at_least(0, 0)
+    lora_alpha: float = above(0, 16.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -37,6 +37,7 @@ from engine.options import (
     EvaluateOptions,
     FitOptions,
     InitialiseOptions,
+    PrivateOptions,
     ShadowOptions,
     SisaOptions,
 )
@@ -137,10 +138,10 @@ class Work:
             folder=folder,
             digest=self.model_digests[role],
             cache=self.workdir / self.job.cache if self.job.cache else self.scratch,
+            durable=bool(self.job.cache),
             dictionary=self.mapping("dictionary"),
             alternatives=self.mapping("alternatives"),
             secret=self.secrets[-1],
-            durable=bool(self.job.cache),
         )
 
 
@@ -242,7 +243,9 @@ def _dp_base(work: Work) -> Made:
     setting = work.setting("model", options, train="train")
     public = provenance.read(setting.folder)
     provenance.refuse(public, setting.retain, "records to be trained on")
+    attached = _attached(setting) if isinstance(options, PrivateOptions) else None
     outcome = private.train_base(setting, holdout=setting.holdout, secret=setting.secret)
+    adapters.merge(setting.model, attached)  # what DP training made of them is public, and so is their sum with W
     return Made(
         model=setting.model,
         reader=setting.reader,
@@ -253,6 +256,12 @@ def _dp_base(work: Work) -> Made:
         seed_commitment=secret.commitment(setting.secret),
         public=public,
     )
+
+
+def _attached(setting: Setting[PrivateOptions]) -> adapters.Adapters | None:
+    """DP-LoRA (Yu et al. 2022, arXiv 2110.06500): adapters are clipped and noised in place of the weights."""
+    low = ComputeOptions(lora_rank=setting.options.lora_rank, lora_alpha=setting.options.lora_alpha)
+    return adapters.attach(setting.model, low, seed=setting.seed)
 
 
 def _unlearn(work: Work, method: Callable[[Setting[Any]], Fitted] | None = None) -> Made:

@@ -1,6 +1,8 @@
 """DP training of language models: everything of a person in as few rows as fit (`engine.methods.private`)."""
 
+import sys
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -99,7 +101,10 @@ def material(setting: Setting[DpOptions], holdout: Sequence[Record]) -> Text:
 def unit_rows(
     tokenizer: PreTrainedTokenizerFast, records: Sequence[Record], context: int, answer_weight: float
 ) -> list[Rows]:
-    """All records of each data subject, in order of first appearance, in as few rows as fit; nothing is left out."""
+    """All records of each data subject, in order of first appearance, in as few rows as fit.
+
+    Nothing is left out but the beginning of a question that is longer than the context with its answer.
+    """
     return [_rows(tokenizer, group, context, answer_weight) for group in by_unit(records).values()]
 
 
@@ -109,7 +114,7 @@ def _rows(tokenizer: PreTrainedTokenizerFast, records: Sequence[Record], context
     )
     pieces = [tokens for text in windows for tokens in text]
     for pack in _packs(pairs(records)):
-        pieces += pack_tokens(tokenizer, [pack], context=context, answer_weight=answer_weight, prompt_weight=1.0)
+        pieces += _fitting(tokenizer, pack, context, answer_weight)
     rows: list[Tokens] = []
     for piece in pieces:
         if rows and len(rows[-1]) + len(piece) <= context:
@@ -117,6 +122,17 @@ def _rows(tokenizer: PreTrainedTokenizerFast, records: Sequence[Record], context
         else:
             rows.append(piece)
     return tuple(rows)
+
+
+def _fitting(
+    tokenizer: PreTrainedTokenizerFast, pack: Sequence[tuple[str, str]], context: int, answer_weight: float
+) -> list[Tokens]:
+    """A pack in as few rows as hold all of it; only of a single question that is too long is the beginning lost."""
+    whole = partial(pack_tokens, tokenizer, [pack], answer_weight=answer_weight, prompt_weight=1.0)
+    if len(pack) == 1 or len(whole(context=sys.maxsize)[0]) <= context:
+        return whole(context=context)
+    halves = (pack[: len(pack) // 2], pack[len(pack) // 2 :])
+    return [row for half in halves for row in _fitting(tokenizer, half, context, answer_weight)]
 
 
 def _packs(items: Sequence[tuple[str, str]], size: int = 4) -> list[Sequence[tuple[str, str]]]:

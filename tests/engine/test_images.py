@@ -112,7 +112,7 @@ def test_a_unit_is_a_person_or_a_picture(unit: str, units: int) -> None:
     assert (outcome.mechanism.unit, outcome.mechanism.units) == (unit, units)
 
 
-@pytest.mark.parametrize("architecture", ["cnn", "gabor", "resnet18"])
+@pytest.mark.parametrize("architecture", ["cnn", "gabor", "gabor-cnn", "resnet18"])
 def test_every_architecture_gives_per_unit_gradients(architecture: str) -> None:
     """The clipped sum is that of each unit's own gradient, by an ordinary backward pass."""
     model, pixels = painted.network(architecture=architecture, width=2)

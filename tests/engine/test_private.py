@@ -1,5 +1,6 @@
 """The DP step against the slow and obvious way of computing it."""
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Sequence
@@ -72,6 +73,15 @@ def test_the_sum_is_that_of_each_persons_clipped_gradient(context: int, clip: fl
     with hooked(model):
         made = clipped_sum(Text(model, units), Accelerator(), units, clip, rows_per_pass=64)
     assert gap(made, expected) < 2e-5
+
+
+def test_questions_that_do_not_fit_one_row_fill_several() -> None:
+    """Every answer stands in the rows of its person, as it does where there is room for all of them."""
+    mine = [dataclasses.replace(record, unit="one") for record in tiny.records(range(6)) if record.question]
+    roomy, tight = (unit_rows(tiny.tokenizer(), mine, context, 3.0) for context in (1000, 48))
+    answers = [sum(weight == 3.0 for row in rows[0] for weight in row.weights) for rows in (roomy, tight)]
+    assert len(tight[0]) > len(roomy[0])
+    assert answers[1] >= answers[0]
 
 
 def test_how_many_rows_a_pass_holds_changes_nothing() -> None:

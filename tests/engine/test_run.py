@@ -103,6 +103,20 @@ def test_dp_training_reports_its_mechanism_and_neither_losses_nor_the_secret(dat
     assert model_digest(one.model_files) != model_digest(two.model_files)
 
 
+def test_dp_training_of_adapters_moves_the_matrices_beside_which_they_stand_alone(
+    data: Path, tiny_folder: Path
+) -> None:
+    """Under the same mechanism, and what is saved is a plain model."""
+    options = {"sigma": 0.01, "sample_rate": 1.0, "steps": 2, "lora_rank": 2}
+    files = {"train": "retain.jsonl", "holdout": "holdout.jsonl"}
+    made = do(data, "dp_base", out="base", model=str(tiny_folder), options=options, **files)
+    start, base = (dict(load_model(folder).named_parameters()) for folder in (tiny_folder, data / "base"))
+    moved = {name for name in start if not start[name].equal(base[name])}
+    assert moved == {name for name in start if "_proj" in name}
+    assert made.accountant is not None
+    assert made.accountant["noiseMultiplier"] == 0.01
+
+
 def evaluated(where: Path, folders: dict[str, Path], **fields: Any) -> Evidence:  # noqa: ANN401 - any field of a job
     """An evaluation of some models on the example data."""
     files = {"forget": "forget.jsonl", "retain": "retain.jsonl", "holdout": "holdout.jsonl"}
