@@ -12,7 +12,6 @@ from audits import mechanisms
 from compliance.errors import InvalidInputError
 from compliance.policy import NOISED, noise_of
 from engine import catalogue
-from engine.contract import Evidence
 from engine.corpus import read_records
 
 
@@ -69,8 +68,14 @@ def with_noise(
     return {**options, "sigma": noise_of(method, options, epsilon=epsilon, delta=delta, task=task)}
 
 
-def bound(evidence: Evidence, *, delta: float) -> dict[str, float]:
-    """Epsilon and delta of a run that has a mechanism, by the verifier's own accountant; nothing for others."""
-    if evidence.accountant is None:
+def bound(record: Mapping[str, Any] | None, *, delta: float) -> dict[str, float | None]:
+    """Epsilon and delta of a run with the record of a mechanism, by the verifier's own accountant; nothing for others.
+
+    Epsilon is None where the noise is too small for any number to be computed.
+    """
+    if record is None:
         return {}
-    return {"epsilon": mechanisms.epsilon(evidence.accountant, delta=delta, group=1), "delta": delta}
+    try:
+        return {"epsilon": mechanisms.epsilon(record, delta=delta, group=1), "delta": delta}
+    except ValueError:
+        return {"epsilon": None, "delta": delta}

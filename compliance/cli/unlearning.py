@@ -116,7 +116,7 @@ def unlearn(  # noqa: PLR0913 - a parameter is an option of the command
     job = Job(version=1, kind=Kind.UNLEARN, method=method, seed=seed, threads=threads, **told)
     evidence = alone(job, name=method)
     made = {"out": str(out), "model_digest": folders.digest_folder(out), "evidence": evidence.to_mapping()}
-    value: dict[str, Any] = made | certified.bound(evidence, delta=delta)
+    value: dict[str, Any] = made | certified.bound(evidence.accountant, delta=delta)
     answer(value, as_json=as_json, people=_unlearned)
 
 
@@ -244,6 +244,8 @@ def _numbers(evidence: Evidence, role: str) -> dict[str, dict[str, Any]]:
 
 def _unlearned(value: Mapping[str, Any]) -> Iterable[RenderableType]:
     shown = {**value, **value["evidence"]}
+    if "epsilon" in value and value["epsilon"] is None:
+        shown["epsilon"] = "none: with so little noise there is no bound"
     labels = {"out": "Model", "model_digest": "Digest", "method": "Method", "guarantee": "May claim"}
     bound = {"epsilon": "Epsilon", "delta": "Delta"} if "epsilon" in value else {}
     yield from sheet(labels | bound | {"steps": "Steps", "seconds": "Seconds"})(shown)

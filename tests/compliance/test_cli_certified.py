@@ -53,6 +53,13 @@ def test_a_classifier_forgets_within_the_bound_that_was_asked_for(room: Path) ->
     assert set(measured.value["difference"]) == set(measured.value["metrics"])
 
 
+def test_next_to_no_noise_has_no_bound_and_stops_nothing() -> None:
+    """The model is made by then; what it may claim is that there is no number."""
+    made = record(check_options("unlearn", "newton-noise", {"sigma": 1e-30}, "image"))
+    assert certified.bound(made, delta=1e-4) == {"epsilon": None, "delta": 1e-4}
+    assert certified.bound(None, delta=1e-4) == {}
+
+
 @pytest.mark.parametrize("method", ["newton-noise", "descent-noise", "langevin"])
 def test_the_noise_of_a_convex_head_follows_from_the_bound(method: str) -> None:
     """The least that keeps it, by the mechanism that the engine will report."""
