@@ -39,7 +39,8 @@ class ClipInitialiseOptions(ClipFitOptions):
 class DomainOptions(Options):
     """Few-shot training on what is to be remembered and what is to be forgotten: SGD with momentum, one cosine.
 
-    `shots`: pictures of a class in a domain (0: all); `batch`: pictures of a domain in a step.
+    `shots`: pictures of a class in a domain (0: all); `batch`: pictures of a domain in a step. `max_norm`: where the
+    gradient's norm is cut (0: nowhere, as published). What is not given is the preset for the model's size.
     """
 
     shots: int = at_least(0, 8)
@@ -47,6 +48,7 @@ class DomainOptions(Options):
     batch: int = at_least(1, 16)
     learning_rate: float | None = above(0, None)
     momentum: float = field(default=0.9, metadata={"low": 0, "high": 1})
+    max_norm: float | None = at_least(0, None)
     forget_weight: float = above(0, 1.0)
     rows_per_pass: int = at_least(1, 512)
 
@@ -64,8 +66,8 @@ class AduOptions(DomainOptions):
     block: int = at_least(-1, -1)
     instance: str = one_of(*SWITCH)
     disentangle: str = one_of(*SWITCH)
-    gamma: float = at_least(0, 30.0)
-    mmd_weight: float = at_least(0, 10.0)
+    gamma: float | None = at_least(0, None)
+    mmd_weight: float | None = at_least(0, None)
 
 
 CLIP_KINDS: dict[str, type[Options]] = {

@@ -11,6 +11,7 @@ large ones, which came pre-trained, with AdamW alone. A preset is where a search
 
 import dataclasses
 import math
+from typing import Any
 
 from engine.options import DescentOptions, FitOptions, Options
 from engine.options_domains import DomainOptions
@@ -18,7 +19,9 @@ from engine.options_domains import DomainOptions
 MILLION = 1e6
 FROM_SCRATCH = 1e-2  # of the fit of a small model, both optimisers
 ADAPTERS = 10.0
-PUBLISHED, SMALL = 2.5e-3, 2.5e-3  # of prompts beside a CLIP, as published, and beside a small one
+# Of prompts beside a CLIP: as published for ViT-B/16 (arXiv 2510.08132), and beside one that was trained here.
+PUBLISHED = {"learning_rate": 2.5e-3, "max_norm": 0.0, "gamma": 30.0, "mmd_weight": 10.0}
+SMALL = {"learning_rate": 0.1, "max_norm": 1.0, "gamma": 3.0, "mmd_weight": 3.0}
 MUON_UP_TO = 20e6  # parameters; above, a model came pre-trained and its matrices are not to be made orthogonal
 
 
@@ -32,9 +35,13 @@ def resolved(options: Options, rate: float | None, parameters: int) -> Options:
         small = parameters <= MUON_UP_TO and not options.lora_rank
         matrix = options.matrix_learning_rate or (value if small else None)
         return dataclasses.replace(options, learning_rate=value, matrix_learning_rate=matrix)
-    if isinstance(options, DomainOptions) and options.learning_rate is None:
-        return dataclasses.replace(options, learning_rate=PUBLISHED if parameters > MUON_UP_TO else SMALL)
-    return options
+    return _of_domains(options, parameters) if isinstance(options, DomainOptions) else options
+
+
+def _of_domains(options: DomainOptions, parameters: int) -> DomainOptions:
+    presets = PUBLISHED if parameters > MUON_UP_TO else SMALL
+    missing: dict[str, Any] = {name: value for name, value in presets.items() if getattr(options, name, value) is None}
+    return dataclasses.replace(options, **missing)
 
 
 def fit_rate(parameters: int, *, adapters: bool) -> float:

@@ -93,8 +93,8 @@ def adu(setting: Setting[AduOptions]) -> Fitted:
         domains = step.domains.to(features.device)
         value = told_apart(logits(model, features, texts), step, found.kept, options.forget_weight)
         if options.disentangle == "on":
-            value = value + options.gamma * functional.cross_entropy(learned.classifier(features), domains)
-            value = value - options.mmd_weight * discrepancy(features, domains)
+            value = value + (options.gamma or 0.0) * functional.cross_entropy(learned.classifier(features), domains)
+            value = value - (options.mmd_weight or 0.0) * discrepancy(features, domains)
         return value
 
     try:
@@ -202,7 +202,9 @@ def _fit(setting: Setting[Any], trained: nn.Module, found: Plan, loss: Callable[
         return accumulate(accelerator, trained, [partial(loss, step)])
 
     options: DomainOptions = setting.options
-    schedule = Schedule(learning_rate=options.learning_rate or 0.0, momentum=options.momentum, max_norm=None)
+    schedule = Schedule(
+        learning_rate=options.learning_rate or 0.0, momentum=options.momentum, max_norm=options.max_norm or None
+    )
     return fit(
         model=trained,
         batches=found.steps,
