@@ -9,14 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from transformers import ResNetConfig, ResNetForImageClassification
 
+from engine.catalogue import check_options
 from engine.checkpoints import save
 from engine.contract import VERSION, Evidence, Job, Kind
 from engine.corpus import Record, digest, read_records, write_records
 from engine.digests import file_digest
 from engine.errors import EngineError
+from engine.methods import Setting
 from engine.run import run
-from engine.verification.worst_case.lower import Signed
+from engine.verification.worst_case.lower import Lower, Signed
 from engine.verification.worst_case.selection import Rule, begun, in_ranks, mean_by, overlap, travelled
 from engine.verification.worst_case.simplex import Floats, project
 from tests.engine import painted, tiny
@@ -253,6 +256,23 @@ def test_classes_and_data_subjects_are_chosen_whole(place: Path) -> None:
     assert not classes[0] & classes[1]
     assert len(units[0]) == 3
     assert not units[0] & units[1]
+
+
+def test_a_round_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    """A network with batch normalisation is asked twice and gives the same losses, and others for other weights."""
+    names = dict(enumerate(painted.LABELS))
+    config = ResNetConfig(num_channels=1, embedding_size=4, hidden_sizes=[8], depths=[1])
+    config.id2label, config.label2id = names, {name: i for i, name in names.items()}
+    model, (_, pixels) = ResNetForImageClassification(config), painted.network()
+    save(tmp_path / "m", model, pixels)
+    options: Any = check_options("worst_case", None, {"count": 2, "epochs": 1, "batch": 8}, "image")
+    rest: dict[str, Any] = {"seed": 1, "progress": tiny.quiet, "digest": "x", "cache": tmp_path, "forget": ()}
+    records = painted.records(range(16))
+    lower = Lower(Setting(model=model, reader=pixels, retain=records, options=options, folder=tmp_path / "m", **rest))
+    asked = [lower.losses(weights, 0) for weights in (np.zeros(16), np.eye(16)[3], np.zeros(16))]
+
+    assert np.array_equal(asked[0], asked[2])
+    assert not np.array_equal(asked[0], asked[1])
 
 
 @pytest.mark.parametrize(

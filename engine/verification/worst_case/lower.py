@@ -4,8 +4,9 @@
                                                                c_i = 1 - w_i - w_i      `ascent`
 
 `finetune` is what the released selector has, `ascent` what the paper describes with lambda = 1 (arXiv 2403.07362,
-section 4). Each round begins with the weights of the model's folder, read back tensor by tensor. Losses of the outer
-level are read in evaluation mode.
+section 4). Each round begins with the weights of the model's folder, read back tensor by tensor. The network is in
+evaluation mode throughout, so that no dropout and no statistics of a batch normalisation get from one round into the
+next; the released code reads the losses of the upper level in training mode, with augmentation.
 """
 
 import math
@@ -22,7 +23,6 @@ from torch import Tensor, nn
 from engine.errors import EngineError
 from engine.methods import Setting
 from engine.options import WorstCaseOptions
-from engine.ranks import processes
 from engine.seeds import derive
 from engine.tasks.image import classes_of, losses, scores
 from engine.tasks.pixels import Pictures, pictures
@@ -63,16 +63,15 @@ class Lower:
         pulled = torch.from_numpy(1.0 - weights if options.lower == "finetune" else 1.0 - 2.0 * weights).float()
         accelerator = accelerator_for(options.precision)
         optimiser = Signed([p for p in model.parameters() if p.requires_grad], options.rate)
-        model.train()
+        model.eval()
         for epoch in range(options.epochs):
             for rows in _order(len(pulled), options.batch, setting.seed, round_, epoch):
                 self._step(accelerator, optimiser, self._known.at(rows), pulled[torch.from_numpy(rows)])
-        model.eval()
         return -scores(setting.model, setting.pixels, self._known, rows_per_pass=options.rows_per_pass).log_probs
 
     def _step(self, accelerator: Accelerator, optimiser: Signed, batch: Pictures, pulled: Tensor) -> None:
         setting = self._setting
-        size = min(setting.options.rows_per_pass, -(-len(batch) // processes()))
+        size = setting.options.rows_per_pass
         pieces = [
             partial(_loss, setting, batch.at(range(i, min(i + size, len(batch)))), pulled[i : i + size])
             for i in range(0, len(batch), size)
