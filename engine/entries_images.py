@@ -51,8 +51,20 @@ IMAGE_METHODS: tuple[MethodSpec, ...] = (
         gamma=at_least(0, 2e-3),
         epochs_without=at_least(0, 0),
     ),
-    _entry("cf-k", "Goel et al. 2022, arXiv 2201.06640", "image_finetuning", layers=at_least(1, 1)),
-    _entry("eu-k", "Goel et al. 2022, arXiv 2201.06640", "image_finetuning", layers=at_least(1, 1)),
+    _entry(
+        "cf-k",
+        "Goel et al. 2022, arXiv 2201.06640",
+        "image_finetuning",
+        learning_rate=3e-3,
+        layers=at_least(1, 2),
+    ),
+    _entry(
+        "eu-k",
+        "Goel et al. 2022, arXiv 2201.06640",
+        "image_finetuning",
+        learning_rate=3e-3,
+        layers=at_least(1, 2),
+    ),
     _entry(
         "fisher",
         "Golatkar et al. 2020, arXiv 1911.04933; " + SPARSITY,
@@ -73,7 +85,7 @@ IMAGE_METHODS: tuple[MethodSpec, ...] = (
     _entry("random-labels", "Golatkar et al. 2020, arXiv 1911.04933", "image_relabelling"),
     _entry("salun", "Fan et al. 2024, arXiv 2310.12508", "image_relabelling", saliency=share(0.5)),
     _entry("boundary-shrink", "Chen et al. 2023, arXiv 2303.11570", "image_relabelling", reach=share(0.1)),
-    _entry("boundary-expand", "Chen et al. 2023, arXiv 2303.11570", "image_relabelling"),
+    _entry("boundary-expand", "Chen et al. 2023, arXiv 2303.11570", "image_relabelling", learning_rate=6e-4),
     _entry(
         "scrub",
         "Kurmanji et al. 2023, arXiv 2302.09880",
