@@ -250,7 +250,7 @@ def test_methods_are_listed_with_what_they_may_claim() -> None:
     methods = answer_without_desk("method", "list", "--scope", "domain")
 
     heads = ["newton-noise", "descent-noise", "langevin", "newton-removal", "descent-to-delete", "rewind"]
-    assert [method["name"] for method in methods] == ["retrain", "noisy-ft", *heads, "sisa"]
+    assert [method["name"] for method in methods] == ["retrain", "noisy-ft", *heads, "sisa", "adu", "clip-fit"]
     assert set(methods[0]) == {"name", "tasks", "scopes", "guarantee", "needs", "source"}
     assert methods[0]["guarantee"] == "exact"
     assert "use one of: records" in refusal(run("method", "list", "--scope", "nonsense"))
