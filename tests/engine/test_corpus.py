@@ -63,8 +63,8 @@ def test_the_digest_is_the_documented_one() -> None:
             json.dumps({"record_id": "r", "unit": "u", "text": SECRET, "question": "q", "answer": "a"}),
             "either text, or question and answer",
         ),
-        (json.dumps({"record_id": "r", "unit": "u", "text": SECRET, "name": SECRET}), "none of: answer, file, image"),
-        (json.dumps({"record_id": "r", "unit": "u", SECRET: "x", "text": SECRET}), "none of: answer, file, image"),
+        (json.dumps({"record_id": "r", "unit": "u", "text": SECRET, "name": SECRET}), "none of: answer, domain, file"),
+        (json.dumps({"record_id": "r", "unit": "u", SECRET: "x", "text": SECRET}), "none of: answer, domain, file"),
         (json.dumps({"record_id": "r", "unit": "u", "text": [SECRET]}), "is not a text"),
     ],
 )
