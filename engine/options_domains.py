@@ -50,7 +50,6 @@ class DomainOptions(Options):
     momentum: float = field(default=0.9, metadata={"low": 0, "high": 1})
     max_norm: float | None = at_least(0, None)
     forget_weight: float = above(0, 1.0)
-    rows_per_pass: int = at_least(1, 512)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -280,7 +280,8 @@ def _unlearn(work: Work, method: Callable[[Setting[Any]], Fitted] | None = None)
         provenance.refuse(provenance.read(setting.folder), setting.forget, "records to be forgotten")
     if spec.guarantee in (Guarantee.EXACT, Guarantee.CERTIFIED) and spec.name not in SWEEPERS:
         setting = dataclasses.replace(setting, forget=Unread(spec.name))
-    setting = dataclasses.replace(setting, **{name: pictures_alone(getattr(setting, name)) for name in spec.blind})
+    seen: dict[str, Any] = {name: pictures_alone(getattr(setting, name)) for name in spec.blind}
+    setting = dataclasses.replace(setting, **seen)
     found = method or getattr(importlib.import_module(spec.form(work.job.task).module), spec.name.replace("-", "_"))
     unlearn = partial(_adapted, method=found)
     tuning = None

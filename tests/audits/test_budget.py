@@ -1,6 +1,7 @@
 """The deletion budget: how many more units fit below a limit, and that nothing says more than fits."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -38,7 +39,7 @@ DELTA = 1e-5
 def test_what_is_left_fits_and_one_more_does_not(noise: float, limit: float, points: int, deleted: int) -> None:
     """The count ends at the last group below the limit and below everybody, wherever it begins."""
     record = {**RECORD, "noiseMultiplier": noise}
-    given_limit = {"delta": DELTA, "limit": limit, "points": points}
+    given_limit: dict[str, Any] = {"delta": DELTA, "limit": limit, "points": points}
     more = budget.left(record, **given_limit, deleted=deleted)
 
     assert more is not None
