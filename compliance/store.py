@@ -103,8 +103,8 @@ class Store:
         """Where a batch's sealed remains lie."""
         return self._folder("sealed") / batch_id
 
-    def seal_folder(self, vault: Vault, key: bytes, *, folder: Path, batch_id: str, name: str) -> Path:
-        """Encrypt every file of `folder` under the batch key, then remove the folder. Repeats safely."""
+    def seal_folder(self, vault: Vault, key: bytes, *, folder: Path, batch_id: str, name: str, keep: bool) -> Path:
+        """Encrypt every file of `folder` under the batch key, then remove it unless it is to stay. Repeats safely."""
         target = self.sealed_path(batch_id) / name
         target.mkdir(parents=True, exist_ok=True)
         if folder.is_dir():
@@ -113,7 +113,8 @@ class Store:
                 out = target / f"{relative}.sealed"
                 out.parent.mkdir(parents=True, exist_ok=True)
                 vault.seal_file(key, f"{batch_id}/{name}/{relative}", file, out)
-            shutil.rmtree(folder)
+            if not keep:
+                shutil.rmtree(folder)
         return target
 
     def seal_bytes(self, vault: Vault, key: bytes, plaintext: bytes, *, batch_id: str, name: str) -> None:

@@ -189,10 +189,12 @@ class Attempt:
             )
 
     def _discard(self, record: dict[str, Any]) -> None:
-        """Weights that failed their gates still hold what was to be forgotten."""
-        for digest in (record["weightsDigest"], (record["newBase"] or {}).get("digest")):
-            if digest is not None:
-                shutil.rmtree(self._desk.store.model_path(digest), ignore_errors=True)
+        """Weights that failed their gates still hold what was to be forgotten, if no model is of these very bytes."""
+        made = (record["weightsDigest"], (record["newBase"] or {}).get("digest"))
+        with self._desk.read() as ledger:
+            unused = [digest for digest in made if digest is not None and not ledger.in_use(digest)]
+        for digest in unused:
+            shutil.rmtree(self._desk.store.model_path(digest), ignore_errors=True)
 
 
 def measured(findings: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:

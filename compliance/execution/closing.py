@@ -75,7 +75,8 @@ def _encrypt(
     if base is not None:
         folders["base"] = base
     for name, folder_digest in folders.items():
-        store.seal_folder(desk.vault, key, folder=store.model_path(folder_digest), batch_id=batch.id, name=name)
+        folder, keep = store.model_path(folder_digest), ledger.in_use(folder_digest)
+        store.seal_folder(desk.vault, key, folder=folder, batch_id=batch.id, name=name, keep=keep)
 
 
 def _forget(desk: Desk, ledger: Ledger, batch: BatchView, model: ModelView, retain_digest: str) -> None:

@@ -255,8 +255,18 @@ class Training(LedgerCore):
             raise NotFoundError(message, code="no-version")
         return _version(row)
 
+    def in_use(self, digest: str) -> bool:
+        """Whether the folder with this digest, which is kept once, is some model's current version, base or start."""
+        version, base, model = tables.ModelVersion, tables.Base, tables.Model
+        uses = (
+            select(version.id).where(version.digest == digest, version.state == CURRENT),
+            select(base.id).where(base.digest == digest, base.state != "retired"),
+            select(model.id).where(model.start_digest == digest),
+        )
+        return any(self._session.scalar(use.limit(1)) is not None for use in uses)
+
     def version_sealed(self, *, version_id: str, batch_id: str, path: str, now: datetime) -> None:
-        """The superseded weights now exist only under the batch key."""
+        """The superseded weights now exist only under the batch key, or where another model uses the same."""
         row = self._get(tables.ModelVersion, version_id, "version")
         row.state, row.path = "sealed", path
         data = {"versionId": version_id, "batchId": batch_id, "digest": row.digest}

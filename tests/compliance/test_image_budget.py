@@ -147,3 +147,4 @@ def test_noisy_steps_publish_a_certificate_that_uses_nothing_up(desk: Services, 
     assert 7.9 < certificate["epsilon"] <= 8
     assert certificate["unitsLeft"] is None
     assert answer(desk, "model", "show", "noisy")["budget"] is None
+    desk.store.check(Path(path).name)  # the other model of the same weights still has them

@@ -182,7 +182,7 @@ def test_sealed_folder_is_gone_and_opens_under_its_key(store: Store, vault: Vaul
     folder = _model(tmp_path / "old", plain, deep__vocab=b"one", deep____vocab=b"two")
     before = {name: (folder / name).read_bytes() for name in _names(folder)}
 
-    sealed = store.seal_folder(vault, KEY, folder=folder, batch_id="b1", name="version-1")
+    sealed = store.seal_folder(vault, KEY, folder=folder, batch_id="b1", name="version-1", keep=False)
 
     assert not folder.exists()
     assert not any(b"forgotten" in path.read_bytes() for path in sealed.rglob("*") if path.is_file())
@@ -195,12 +195,21 @@ def test_sealed_folder_is_gone_and_opens_under_its_key(store: Store, vault: Vaul
 def test_sealing_again_changes_nothing(store: Store, vault: Vault, tmp_path: Path) -> None:
     """A seal that is repeated after a crash finds the folder gone and keeps what was sealed."""
     folder = _model(tmp_path / "old")
-    sealed = store.seal_folder(vault, KEY, folder=folder, batch_id="b1", name="version-1")
+    sealed = store.seal_folder(vault, KEY, folder=folder, batch_id="b1", name="version-1", keep=False)
     before = {name: (sealed / name).read_bytes() for name in _names(sealed)}
 
-    store.seal_folder(vault, KEY, folder=folder, batch_id="b1", name="version-1")
+    store.seal_folder(vault, KEY, folder=folder, batch_id="b1", name="version-1", keep=False)
 
     assert before == {name: (sealed / name).read_bytes() for name in _names(sealed)}
+
+
+def test_a_folder_that_another_model_uses_is_sealed_and_stays(store: Store, vault: Vault, tmp_path: Path) -> None:
+    """Contents are kept once, however many models are of them."""
+    folder = _model(tmp_path / "old")
+    sealed = store.seal_folder(vault, KEY, folder=folder, batch_id="b1", name="version-1", keep=True)
+
+    assert folder.is_dir()
+    assert {f"{name}.sealed" for name in _names(folder)} == set(_names(sealed))
 
 
 def test_sealed_value_appears_complete_and_closed(store: Store, vault: Vault) -> None:
