@@ -41,8 +41,16 @@ def weights(folder: Path) -> Tensor:
 
 
 def children() -> list[psutil.Process]:
-    """The processes that this one started and that still run."""
-    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    """The other processes of a job that this one started and that still run."""
+    return [child for child in psutil.Process().children() if _of_a_job(child)]
+
+
+def _of_a_job(child: psutil.Process) -> bool:
+    """Not what a pool of an earlier test left to watch over shared memory, nor what has just ended."""
+    try:
+        return child.status() != psutil.STATUS_ZOMBIE and "engine.ranks" in child.cmdline()
+    except psutil.Error:
+        return False
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))
