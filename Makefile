@@ -57,7 +57,7 @@ format: $(READY) ## let ruff format the code
 soak: $(READY) ## fuzzing and long runs, by hand
 	@HYPOTHESIS_PROFILE=soak $(PYTEST) -m "soak or hypothesis" --timeout 0 $(TESTS)
 
-bench: $(READY) ## every figure of docs/results.md but the pre-trained model's (three hours)
+bench: $(READY) ## every figure of docs/results.md but the pre-trained model's (five hours)
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/demo.py
 	@$(BIN)/python benchmarks/tofu_path.py --data $(SHARED)/data/tofu
@@ -69,6 +69,11 @@ bench: $(READY) ## every figure of docs/results.md but the pre-trained model's (
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/newton.py
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/dp_step.py
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mnist.py --workdir $(WORKDIR)/mnist
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/heads.py --workdir $(WORKDIR)/heads
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/text_frontier.py --data $(SHARED)/data/tofu --workdir $(WORKDIR)/text
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/selector.py
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/backdoor.py
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/domains.py --workdir $(WORKDIR)/domains
 
 smollm: $(READY) ## a real pre-trained model learns TOFU authors and forgets one (up to 90 minutes on two cores)
 	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_OPTIONS) -c constraints.txt gguf==0.19.0
