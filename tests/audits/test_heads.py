@@ -108,10 +108,10 @@ def test_a_walk_is_never_promised_less_than_its_worst_pair(
         assert epsilon == 0 or exact(mu, epsilon) == pytest.approx(DELTA, rel=1e-5)
 
 
-@pytest.mark.parametrize("record", [MEASURED, CONTRACTED, LANGEVIN])
+@pytest.mark.parametrize("record", [MEASURED, CONTRACTED, LANGEVIN, REMOVED, KEPT, REWOUND])
 @pytest.mark.parametrize("target", [0.1, 1.0, 8.0])
 def test_the_noise_for_a_target_keeps_it(record: dict[str, Any], target: float) -> None:
-    """What is recomputed never exceeds what was asked, and does so for a group of any size."""
+    """What is recomputed never exceeds what was asked, nor falls far below it, for a group of any size."""
     noise = mechanisms.noise_for(record, epsilon=target, delta=DELTA)
     reached = mechanisms.epsilon({**record, "noise": noise}, delta=DELTA, group=1)
 
@@ -160,17 +160,6 @@ def test_golden_epsilons_of_what_keeps_a_state() -> None:
     exact_ones = [10 * each, *(gaussian.epsilon(delta=DELTA, mu=one) for one in (apart / 0.02, gap / 30.0))]
     assert found == pytest.approx(exact_ones, rel=1e-6)
     assert found == pytest.approx([1.06662, 0.63129, 2.54618], abs=1e-5)
-
-
-@pytest.mark.parametrize("record", [REMOVED, KEPT, REWOUND])
-@pytest.mark.parametrize("target", [0.1, 1.0, 8.0])
-def test_the_noise_of_what_keeps_a_state_keeps_its_target(record: dict[str, Any], target: float) -> None:
-    """What is recomputed never exceeds what was asked, nor falls far below it, for a group of any size."""
-    noise = mechanisms.noise_for(record, epsilon=target, delta=DELTA)
-    reached = mechanisms.epsilon({**record, "noise": noise}, delta=DELTA, group=1)
-
-    assert 0.999 * target <= reached <= target
-    assert mechanisms.epsilon({**record, "noise": noise}, delta=DELTA, group=500) == reached
 
 
 @pytest.mark.parametrize(
