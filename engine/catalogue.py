@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.contract import Form, Guarantee, MethodSpec
-from engine.entries_domains import DOMAIN_METHODS, RETRAIN
-from engine.entries_images import ASCENT, IMAGE_METHODS
-from engine.entries_label_agnostic import LAF_METHODS
+from engine.entries.domains import DOMAIN_METHODS, RETRAIN
+from engine.entries.images import ASCENT, IMAGE_METHODS
+from engine.entries.label_agnostic import LAF_METHODS
 from engine.errors import EngineError
 from engine.options import (
     BY_KIND,
@@ -38,7 +38,7 @@ from engine.options import (
     extended,
     one_of,
 )
-from engine.options_domains import CLIP_KINDS
+from engine.options.domains import CLIP_KINDS
 from engine.strict import decode
 
 KINDS = {**BY_KIND, "vision-language": CLIP_KINDS}

@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 from engine.options import DescentOptions, FitOptions, Options
-from engine.options_domains import DomainOptions
+from engine.options.domains import DomainOptions
 
 MILLION = 1e6
 FROM_SCRATCH = 1e-2  # of the fit of a small model, both optimisers

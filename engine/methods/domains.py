@@ -31,7 +31,7 @@ from engine.guards import Beside
 from engine.guards.prompting import NOWHERE, Parameters, Prompting, PromptingGuard, Prompts
 from engine.methods import Setting
 from engine.methods.domains_losses import discrepancy, to_uniform
-from engine.options_domains import AduOptions, DomainOptions
+from engine.options.domains import AduOptions, DomainOptions
 from engine.seeds import derive
 from engine.tasks.vision_language import (
     Labelled,

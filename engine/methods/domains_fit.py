@@ -17,7 +17,7 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from engine.errors import EngineError
 from engine.methods import Setting
-from engine.options_domains import ClipFitOptions, ClipInitialiseOptions
+from engine.options.domains import ClipFitOptions, ClipInitialiseOptions
 from engine.tasks.vision_language import (
     Reader,
     class_names,

@@ -20,7 +20,7 @@ from engine.errors import EngineError
 from engine.methods import Setting
 from engine.methods.images import Share, shares
 from engine.methods.sparsity import Mask, magnitude, remaining, synflow, zeros
-from engine.options_images import ImageUnlearnOptions
+from engine.options.images import ImageUnlearnOptions
 from engine.seeds import derive
 from engine.tasks.image import classes_of
 from engine.tasks.pixels import Pictures, Pixels, pictures

@@ -31,7 +31,7 @@ from engine.methods.label_agnostic_losses import alignment, strangeness, turned
 from engine.methods.label_agnostic_network import Network, Side
 from engine.methods.label_agnostic_records import NOTHING, pictures_alone
 from engine.methods.label_agnostic_vae import Autoencoder, Plan, trained
-from engine.options_label_agnostic import LafOptions, LafRepairOptions
+from engine.options.label_agnostic import LafOptions, LafRepairOptions
 from engine.seeds import derive
 from engine.tasks.image import classes_of
 from engine.tasks.pixels import Pixels, pictures

@@ -11,7 +11,7 @@ from transformers import CLIPModel
 from engine import checkpoints
 from engine.corpus import Record
 from engine.methods.domains_fit import build
-from engine.options_domains import ClipInitialiseOptions
+from engine.options.domains import ClipInitialiseOptions
 from engine.tasks.vision_language import Reader, clip_of, reader_of
 from tests.engine import painted
 

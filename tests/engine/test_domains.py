@@ -22,7 +22,7 @@ from engine.guards.prompting import NOWHERE, Parameters, Prompting, Prompts
 from engine.methods import Setting
 from engine.methods.domains import few, parameters_of, plan, told_apart, tuned
 from engine.methods.domains_losses import discrepancy, kernel, to_uniform
-from engine.options_domains import AduOptions
+from engine.options.domains import AduOptions
 from engine.presets import PUBLISHED, SMALL, resolved
 from engine.run import run
 from engine.tasks.vision_language import Labelled, all_features, clip_of

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
-from engine.entries_images import IMAGE_METHODS
+from engine.entries.images import IMAGE_METHODS
 from engine.errors import EngineError
 from engine.methods.image_finetuning import last_layers, penalty
 from tests.engine import classifiers, painted

@@ -1,7 +1,7 @@
 """The catalogue's entries of what works on a CLIP and its domains. Standard library only."""
 
 from engine.contract import Form, Guarantee, MethodSpec
-from engine.options_domains import AduOptions, ClipFitOptions, DomainOptions
+from engine.options.domains import AduOptions, ClipFitOptions, DomainOptions
 
 NEEDS = ("model", "forget", "retain")
 TASK = "vision-language"

@@ -1,7 +1,7 @@
 """The catalogue's entries of label-agnostic forgetting. Standard library only."""
 
 from engine.contract import Guarantee, MethodSpec
-from engine.options_label_agnostic import LafOptions, LafRepairOptions
+from engine.options.label_agnostic import LafOptions, LafRepairOptions
 
 SOURCE = "Shen et al. 2024, arXiv 2404.00506: label-agnostic forgetting"
 MODULE = "engine.methods.label_agnostic"

@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.contract import Form, Guarantee, MethodSpec
 from engine.options import above, at_least, extended, one_of
-from engine.options_images import ImageUnlearnOptions, share
+from engine.options.images import ImageUnlearnOptions, share
 
 NEEDS = ("model", "forget", "retain")
 SCOPES = ("records", "class")
