@@ -1,7 +1,9 @@
 """Pictures as users bring them: what is kept of them, and what is refused before anything is stored.
 
-    a manifest      JSON lines with `label`, and `image` (the file in base64) or `file` (a path below its folder)
-    a folder        one subfolder a class; nobody says whose a picture is, so each is its own
+    a manifest      JSON lines with `label`, and `image` (the file in base64) or `file` (a path below its folder),
+                    and with `domain` on every line or on none
+    a folder        one subfolder a class, or one a domain with one a class in it; nobody says whose a picture is, so
+                    each is its own
     an .npz file    as `engine.corpus` reads it; the subject field of one is its array `units`
 
 The desk looks at a picture's first bytes and never decodes it: decoding is the engine's, which refuses a broken picture
@@ -58,7 +60,7 @@ def place_of(path: Path, number: int, record: Record) -> str:
 
 
 def fields_of(value: Mapping[str, Any], place: str, root: Path) -> dict[str, Any] | None:
-    """`image` and `label` of a manifest's line, the file read in; None for a line that is no picture."""
+    """`image`, `label` and, if any, `domain` of a manifest's line, the file read in; None for a line of text."""
     if not {"file", "image"} & set(value):
         return None
     extra = {"text", "question", "answer"} & set(value)
@@ -68,8 +70,13 @@ def fields_of(value: Mapping[str, Any], place: str, root: Path) -> dict[str, Any
     label = value.get("label")
     if not isinstance(label, str) or not label:
         raise InvalidInputError(f"{place} has no 'label'; every picture needs its class as text", code="missing-field")
+    domain = value.get("domain")
+    if domain is not None and (not isinstance(domain, str) or not domain):
+        message = f"the 'domain' of {place} is no text, or empty; name the domain, or leave it out of every line"
+        raise InvalidInputError(message, code="missing-field")
     raw = _file(value["file"], place, root) if "file" in value else _raw(value["image"], place)
-    return {"image": base64.b64encode(_checked(raw, place)).decode("ascii"), "label": label}
+    fields = {"image": base64.b64encode(_checked(raw, place)).decode("ascii"), "label": label}
+    return fields if domain is None else {**fields, "domain": domain}
 
 
 def digest_of(image: str) -> str:

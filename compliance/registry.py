@@ -3,7 +3,8 @@
 A user's data set is JSONL: each line has `text`, or `question` and `answer`, or a picture; an optional `record_id`
 (line numbers serve where there is none); and a subject field of the user's choosing. Pictures also come as a
 folder or an .npz file (`compliance.pictures`). What is stored is JSONL with the picture inside, and carries only the
-keyed tag of the subject as `unit`; the subject field itself is not kept. A data set holds texts or pictures.
+keyed tag of the subject as `unit`; the subject field itself is not kept. A data set holds texts or pictures, and of
+pictures either all have a `domain` (photograph, sketch, ...) or none has.
 """
 
 import json
@@ -91,6 +92,7 @@ def _pictures(path: Path, subject_field: str) -> Iterator[Line]:
         if subject is not None and (not subject.strip() or not _storable(subject)):
             raise InvalidInputError(f"{place} has no '{subject_field}'; every picture needs one", code="missing-field")
         fields = {"image": record.image, "label": record.label}
+        fields |= {} if record.domain is None else {"domain": record.domain}
         yield Line(number=number, record=_record(place, record.record_id, fields), subject=subject, place=place)
 
 
@@ -176,6 +178,17 @@ def _refuse_mixture(lines: Sequence[Line]) -> None:
             "make two data sets of them, each for models of its kind"
         )
         raise InvalidInputError(message, code="mixed-data-set")
+    _refuse_some_domains(lines)
+
+
+def _refuse_some_domains(lines: Sequence[Line]) -> None:
+    named = lines[0].record.domain is not None
+    other = next((line for line in lines if (line.record.domain is not None) != named), None)
+    if other is not None:
+        one, two = (lines[0], other) if named else (other, lines[0])
+        places = [line.place or f"line {line.number}" for line in (one, two)]
+        message = f"{places[0]} has a domain and {places[1]} has none; name one for every picture, or for none"
+        raise InvalidInputError(message, code="mixed-domains")
 
 
 def _line(number: int, text: str, subject_field: str, root: Path) -> Line:

@@ -87,7 +87,15 @@ class Store:
         """The family of models that a data set is for, by its first record; None when nothing is left in it."""
         with self.dataset_path(dataset_id).open(encoding="utf-8") as file:
             first = file.readline()
-        return None if not first.strip() else "image" if "image" in json.loads(first) else "language"
+        said = json.loads(first) if first.strip() else None
+        if said is None:
+            return None
+        return "language" if "image" not in said else "vision-language" if "domain" in said else "image"
+
+    def serves(self, dataset_id: str, task: str) -> bool:
+        """Whether models of a family can be trained on a data set: classifiers need no domain, and mind none."""
+        found = self.task(dataset_id)
+        return found == task or (found, task) == ("vision-language", "image")
 
     def write_dataset(self, dataset_id: str, records: Sequence[Record]) -> str:
         """Replace a data set's file atomically; the new manifest digest."""

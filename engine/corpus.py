@@ -35,6 +35,8 @@ class Record:
         """Refuse a record that is none of them, or two."""
         if frozenset(self._said()) not in FORMS:
             raise EngineError("bad_data", "a record needs either text, or question and answer, or image and label")
+        if self.domain == "":
+            raise EngineError("bad_data", "a domain has a name; leave it out where there is none")
 
     def to_mapping(self) -> dict[str, str]:
         """The JSON object of one line."""

@@ -126,8 +126,8 @@ def _check(desk: Desk, name: str, policy: Policy, dataset: DataSetView, holdout:
     """Refuse now what would fail after hours of training."""
     check_name(name)
     for one in (dataset, holdout):
-        found = policy.task if one is None else desk.store.task(one.id)
-        if one is not None and found != policy.task:
+        if one is not None and not desk.store.serves(one.id, policy.task):
+            found = desk.store.task(one.id)
             held = "has no record left" if found is None else f"is for models of the task {found}"
             message = f"the data set '{one.name}' {held}, and the policy is for {policy.task}; use another one"
             raise InvalidInputError(message, code="wrong-task")
