@@ -268,7 +268,7 @@ class Attempt(TypedDict):
 
     attemptId: str
     rung: str
-    outcome: Literal["published", "gates_failed", "refused", "error"]
+    outcome: Literal["published", "interim", "gates_failed", "refused", "error"]
     code: str | None
     why: str | None
     weightsDigest: str | None

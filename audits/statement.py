@@ -5,7 +5,12 @@ Its shape is the JSON Schema in `schema/unlearning-report-v1.json`. Beyond a sha
 * the subjects are exactly the files of `model.after`, and both model digests follow from their files;
 * times run startedAt <= finishedAt <= verifiedAt <= createdAt;
 * a request, a metric and an attempt are named once; no more requests are in the batch than are accounted for;
-* one attempt was published, the last one: its rung, weights and gates are those of the report;
+* one attempt was published, the last one: its rung, weights and gates are those of the report. Before it one may be
+  `interim`: a guard that held all its gates and was published on its own. In the report on that guard, of the class
+  `suppression`, it is the last one and none was published;
+* versions are counted: the model after has the number of the one before, and one more for each that was published;
+* suppression removes nothing: the model after is the one before, byte for byte, with files below `guard/` added, and no
+  record left the data set. A model of any other class has no guard;
 * the gates are the policy's, in its order, and a class that rests on evidence alone has at least one;
 * the plan was logged before every attempt, and the seed follows from the checkpoint that it names;
 * a certificate belongs to a certified or conditional run alone, a certified run has one, and a refused one says why.
@@ -13,14 +18,14 @@ Its shape is the JSON Schema in `schema/unlearning-report-v1.json`. Beyond a sha
 What needs more than the report (signatures, log, evidence file, accountant) is checked in `verify`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import rfc8785
 
 from audits import intoto, log, mechanisms, model
 from audits.errors import expect, require
-from audits.predicate import Predicate
+from audits.predicate import GateResultJson, Predicate
 from audits.schema import Schema
 from audits.strict import load_json
 
@@ -29,6 +34,8 @@ SCHEMA = Schema.load("unlearning-report-v1")
 MAX_BYTES = 16 * 1024 * 1024
 _SHOWN = 5
 _BOUNDED = ("certified", "conditional")
+GUARD, SUPPRESSION = "guard/", "suppression"
+_MADE = ("published", "interim")  # outcomes that lead to a version
 _GATE_FIELDS = ("metric", "direction", "margin", "minimumN")
 
 
@@ -83,6 +90,8 @@ def _contradictions(value: dict[str, Any]) -> Iterator[str]:
     yield from _times(predicate)
     yield from _batch(predicate)
     yield from _attempts(predicate)
+    yield from _ending(predicate)
+    yield from _guard(predicate)
     yield from _gates(predicate)
     yield from _evidence(predicate)
     yield from _certificate(predicate)
@@ -118,8 +127,6 @@ def _attempts(predicate: Predicate) -> Iterator[str]:
     ids = [one["attemptId"] for one in attempts]
     if len(set(ids)) != len(ids):
         yield "An attempt is named twice."
-    if [one["outcome"] for one in attempts].count("published") != 1 or attempts[-1]["outcome"] != "published":
-        yield "Not exactly one attempt, the last one, was published."
     last = attempts[-1]
     if last["rung"] != predicate["method"]["rung"]:
         yield "The published attempt is of another rung than the report."
@@ -131,6 +138,43 @@ def _attempts(predicate: Predicate) -> Iterator[str]:
         yield "An attempt is of a rung that is not on the policy's ladder."
     if any(one["logIndex"] <= predicate["plan"]["logIndex"] for one in attempts):
         yield "An attempt was logged before its verification plan."
+
+
+def _ending(predicate: Predicate) -> Iterator[str]:
+    """Which attempts led to versions, and how the versions are counted."""
+    attempts, versions = predicate["attempts"], predicate["model"]
+    made = [one["outcome"] for one in attempts if one["outcome"] in _MADE]
+    if predicate["guarantee"]["class"] == SUPPRESSION:
+        if made != ["interim"] or attempts[-1]["outcome"] != "interim":
+            yield "A report on a guard ends with its interim attempt, the only one, and none was published."
+    elif made.count("published") != 1 or attempts[-1]["outcome"] != "published":
+        yield "Not exactly one attempt, the last one, was published."
+    if made.count("interim") > 1:
+        yield "More than one interim attempt is named."
+    if any(one["outcome"] == "interim" and not _held(one["gates"]) for one in attempts):
+        yield "An interim attempt has no gates, or one that did not hold."
+    if versions["after"]["version"] != versions["before"]["version"] + len(made):
+        yield "The number of the model after is not that of the model before and one more for each published version."
+
+
+def _held(gates: Sequence[GateResultJson]) -> bool:
+    return bool(gates) and all(one["outcome"] == "held" for one in gates)
+
+
+def _guard(predicate: Predicate) -> Iterator[str]:
+    """What suppression leaves as it was, and that nothing else is guarded."""
+    before, after = predicate["model"]["before"]["files"], predicate["model"]["after"]["files"]
+    guard, data = {name for name in after if name.startswith(GUARD)}, predicate["dataset"]
+    if predicate["guarantee"]["class"] != SUPPRESSION:
+        if guard:
+            yield "The model after is guarded, which is suppression and nothing else."
+        if not data["removed"]:
+            yield "No record left the data set, and the report is about a removal."
+        return
+    if not guard or {name: one for name, one in after.items() if name not in guard} != before:
+        yield "The model after is not the model before with a guard beside it."
+    if data["removed"] or data["beforeDigest"] != data["afterDigest"]:
+        yield "A guard removes no record, and the data set was changed."
 
 
 def _gates(predicate: Predicate) -> Iterator[str]:

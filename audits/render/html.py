@@ -34,7 +34,8 @@ def page(payload: bytes) -> bytes:
         _checking(),
         _appendix(predicate, hashlib.sha256(payload).hexdigest()),
     ]
-    title = f"Unlearning report: {predicate['model']['name']}, version {predicate['model']['after']['version']}"
+    name = f"{predicate['model']['name']}, version {predicate['model']['after']['version']}"
+    title = f"{'Interim' if words.guards(predicate) else 'Unlearning'} report: {name}"
     head = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(_SECURITY)}">\n'
@@ -52,15 +53,15 @@ def _header(predicate: Predicate) -> str:
         ("Report", predicate["reportId"]),
         ("Made", words.moment(predicate["createdAt"])),
         ("Model", model["name"]),
-        ("Version", f"{model['before']['version']} replaced by {model['after']['version']}"),
+        ("Version", words.replaced(predicate)),
         ("Requests", f"{words.exact_number(predicate['requestBatch']['requests'])}"),
         ("Guarantee", words.CLASSES[guarantee["class"]][0]),
     ]
     cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    name = f'<span class="title">“{escape(model["name"])}”,</span>'
+    asked, rest = words.heading(predicate)
+    name = f'<span class="title">“{escape(model["name"])}”{"" if words.guards(predicate) else ","}</span>'
     return (
-        '<header>\n<p class="kind">Unlearning report</p>\n'
-        f"<h1>What was removed from {name} and how well that worked</h1>\n"
+        f'<header>\n<p class="kind">{words.kind(predicate)}</p>\n<h1>{asked} {name} {rest}</h1>\n'
         f'<dl class="facts">{cells}</dl>\n<p class="verdict">{escape(_verdict(predicate))}</p>\n</header>'
     )
 
@@ -69,12 +70,13 @@ def _verdict(predicate: Predicate) -> str:
     outcomes = Counter(one["outcome"] for one in predicate["gates"])
     total = sum(outcomes.values())
     name = words.CLASSES[predicate["guarantee"]["class"]][0].lower()
+    begun = "Nothing was removed; the requests are open. " if words.guards(predicate) else ""
     if not total:
         return f"Published under the guarantee class “{name}”. The policy asks for no measurement."
     held = f"{outcomes['held']} of {words.count(total, 'requirement')} held"
     weak = outcomes["underpowered"]
     rest = f"; for {weak} the evidence was too weak to tell, which this class allows" if weak else ""
-    return f"Published under the guarantee class “{name}”: {held}{rest}."
+    return f"{begun}Published under the guarantee class “{name}”: {held}{rest}."
 
 
 def _plain_words(predicate: Predicate) -> str:

@@ -158,6 +158,7 @@ OUTCOMES: Mapping[Outcome, tuple[str, str, str]] = {
 
 ATTEMPTS: Mapping[str, str] = {
     "published": "published",
+    "interim": "held its gates, and was published as a guard until the data are removed",
     "gates_failed": "failed its gates",
     "refused": "refused",
     "error": "ended in an error",
@@ -248,13 +249,53 @@ def asked(predicate: Predicate) -> str:
 def done(predicate: Predicate) -> str:
     """What was done."""
     model, method = predicate["model"], predicate["method"]
-    failed = len(predicate["attempts"]) - 1
-    before = f" {count(failed, 'earlier attempt')} did not pass and {'is' if failed == 1 else 'are'} listed below."
+    before, after = model["before"]["version"], model["after"]["version"]
+    ended = _ended_before(predicate)
+    if guards(predicate):
+        return (
+            f"Nothing has been removed yet. Until it is, version {before} of the model is replaced by version {after}, "
+            f"the same weights with a guard beside them that was made with the method “{method['name']}” and changes "
+            f"what the model answers. No record left the data set, and the requests stay open. Without the guard's "
+            f"folder the model is version {before} again, bit for bit.{ended}"
+        )
     return (
-        f"{count(predicate['dataset']['removed'], 'record')} left the data set, and version "
-        f"{model['before']['version']} of the model was replaced by version {model['after']['version']}, made with the "
-        f"method “{method['name']}”.{before if failed else ''}"
+        f"{count(predicate['dataset']['removed'], 'record')} left the data set, and version {before} of the model was "
+        f"replaced by version {after}, made with the method “{method['name']}”.{ended}"
     )
+
+
+def _ended_before(predicate: Predicate) -> str:
+    """What came before the attempt that the report is about."""
+    failed = sum(one["outcome"] != "interim" for one in predicate["attempts"][:-1])
+    told = f" {count(failed, 'earlier attempt')} did not pass and {'is' if failed == 1 else 'are'} listed below."
+    guarded = any(one["outcome"] == "interim" for one in predicate["attempts"][:-1])
+    between = predicate["model"]["before"]["version"] + 1
+    interim = f" Version {between}, in use while this was worked on, was a guard that removed nothing."
+    return f"{interim if guarded else ''}{told if failed else ''}"
+
+
+def guards(predicate: Predicate) -> bool:
+    """Whether the report is about a guard beside weights that still hold the data."""
+    return predicate["guarantee"]["class"] == "suppression"
+
+
+def kind(predicate: Predicate) -> str:
+    """What sort of report it is."""
+    return "Interim report: a guard, nothing removed" if guards(predicate) else "Unlearning report"
+
+
+def heading(predicate: Predicate) -> tuple[str, str]:
+    """The report's question, as it stands before and behind the model's name."""
+    if guards(predicate):
+        return "What", "is kept from showing for now, and how well that works"
+    return "What was removed from", "and how well that worked"
+
+
+def replaced(predicate: Predicate) -> str:
+    """The versions before and after."""
+    model = predicate["model"]
+    guarded = " (the same weights, guarded)" if guards(predicate) else ""
+    return f"{model['before']['version']} replaced by {model['after']['version']}{guarded}"
 
 
 def bound(certificate: Certificate) -> str:
