@@ -180,15 +180,15 @@ def _count(number: int, unit: str) -> str:
     return f"{number} {unit}" + ("" if number == 1 else "s")
 
 
-def cost_of(base: BaseView, *, policy: Policy, units: int) -> Cost:
-    """What `units` more deletions would do to `base`. Pure."""
+def cost_of(base: BaseView, *, policy: Policy, units: int, scopes: Sequence[str] = ()) -> Cost:
+    """What `units` more deletions would do to `base`, for a request of one of these scopes. Pure."""
     return Cost(
         unit=base.accountant.get("unit", UNIT),
         units=units,
         before=group_bound(base, units=0, delta=policy.delta),
         after=group_bound(base, units=units, delta=policy.delta),
         limit=policy.epsilon_limit,
-        refused=refusal("dp2", policy=policy, base=base, units=units, charge=units),
+        refused=refusal("dp2", policy=policy, base=base, units=units, charge=units, scopes=scopes),
     )
 
 
@@ -206,7 +206,8 @@ def request_cost(ledger: Ledger, store: Store, model: ModelView, request_id: str
     if base is None:
         return None
     units = split(ledger, store, [request_id], model).charge_of(base)
-    return cost_of(base, policy=policies.parse(model.policy), units=units) if units else None
+    scopes = [ledger.request(request_id).scope]
+    return cost_of(base, policy=policies.parse(model.policy), units=units, scopes=scopes) if units else None
 
 
 def _queue(ledger: Ledger, store: Store, model: ModelView, base: BaseView, *, now: datetime) -> Queue:

@@ -1,13 +1,15 @@
 """Which approved items form the next batch of a model, and which rungs of the ladder may be tried.
 
-One batch a model at a time. Its forget set is the records of its items; its retain set is the rest of
-the data set, from which everything forgotten earlier has already gone. The plan (rungs, gates, margins,
-parameters, digests of the inputs, how the test seed will be drawn) is logged before the run starts, so
-that nothing can be chosen after the numbers are known.
+One batch a model at a time. Its forget set is the records of its items; its retain set is the rest of the
+data set, from which everything forgotten earlier has already gone. The plan (rungs, gates, margins,
+parameters, digests of the inputs, how the test seed will be drawn) is logged before the run starts, so that
+nothing can be chosen after the numbers are known.
 
-A rung that cannot succeed is refused in the plan with its reason: an `empirical` method with fewer
-subjects than a gate needs, a DP base that is missing or whose budget does not reach. A base that did not
-learn is still a start for dp2, but the rung then counts as `empirical` and carries no certificate.
+A rung that cannot succeed is refused in the plan with its reason: a method that does not serve what the
+requests ask for (its scopes in the catalogue), an `empirical` method with fewer subjects than a gate needs,
+a DP base that is missing or whose budget does not reach, any rung where nothing would be left to learn
+from. A base that did not learn is still a start for dp2, but the rung then counts as `empirical` and
+carries no certificate.
 """
 
 import hashlib
@@ -30,6 +32,7 @@ from engine import catalogue
 from engine.contract import Guarantee
 from engine.corpus import Record, digest
 
+NOTHING_LEFT = "the requests concern every record that is left in the data set; nothing remains to learn from"
 SEED_RULE = "the engine's seed is derived from the log checkpoint that contains the digest of the weights"
 
 
@@ -147,12 +150,19 @@ def _plan(
     ledger: Ledger, *, model: ModelView, policy: Policy, items: Sequence[ItemView], parts: Split, batch_id: str
 ) -> dict[str, Any]:
     requests = list(dict.fromkeys(item.request_id for item in items))
+    scopes = sorted({ledger.request(request_id).scope for request_id in requests})
     base = ledger.base(model.id)
     charge = parts.charge_of(base)
+
+    def refused(rung: str) -> str | None:
+        why = refusal(rung, policy=policy, base=base, units=parts.units, charge=charge, scopes=scopes)
+        return why if parts.retain else NOTHING_LEFT
+
     return {
         "batchId": batch_id,
         "modelId": model.id,
         "requests": requests,
+        "scopes": scopes,
         "subjects": parts.units,
         "units": charge,
         "records": len(parts.forget),
@@ -164,17 +174,22 @@ def _plan(
         "baseDigest": None if base is None else base.digest,
         "policy": policy.to_json(),
         "policyDigest": policy.digest,
-        "rungs": [
-            {"rung": rung, "refused": refusal(rung, policy=policy, base=base, units=parts.units, charge=charge)}
-            for rung in policy.ladder
-        ],
+        "rungs": [{"rung": rung, "refused": refused(rung)} for rung in policy.ladder],
         "suite": policies.SUITES[policy.task],
         "seedRule": SEED_RULE,
     }
 
 
-def refusal(rung: str, *, policy: Policy, base: BaseView | None, units: int, charge: int) -> str | None:
-    """Why a rung cannot be tried for a batch of `units` subjects that costs a DP base `charge` units, or None."""
+def refusal(
+    rung: str, *, policy: Policy, base: BaseView | None, units: int, charge: int, scopes: Sequence[str] = ()
+) -> str | None:
+    """Why a rung cannot be tried for a batch of `units` subjects that costs a DP base `charge` units, or None.
+
+    `scopes` are those of its requests.
+    """
+    for scope in scopes:
+        if scope not in catalogue.method(rung).scopes:
+            return f"the method {rung} does not serve requests of the scope {scope}"
     if rung == "dp2":
         return _refuse_dp2(policy, base, charge)
     if catalogue.method(rung).guarantee is Guarantee.EMPIRICAL:

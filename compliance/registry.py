@@ -1,10 +1,10 @@
 """Data sets and models by name: reading a user's file, refusing what was forgotten, lineage.
 
 A user's data set is JSONL: each line has `text`, or `question` and `answer`, or a picture; an optional `record_id`
-(line numbers serve where there is none); and a subject field of the user's choosing. Pictures also come as a
-folder or an .npz file (`compliance.pictures`). What is stored is JSONL with the picture inside, and carries only the
-keyed tag of the subject as `unit`; the subject field itself is not kept. A data set holds texts or pictures, and of
-pictures either all have a `domain` (photograph, sketch, ...) or none has.
+(line numbers serve where there is none); and a subject field of the user's choosing. Pictures also come as a folder,
+a published release or an .npz file (`compliance.pictures`). What is stored is JSONL with the picture inside, and
+carries only the keyed tag of the subject as `unit`; the subject field itself is not kept. A data set holds texts or
+pictures, and of pictures either all have a `domain` (photograph, sketch, ...) or none has.
 """
 
 import json
@@ -20,7 +20,7 @@ from compliance import pictures
 from compliance.errors import InvalidInputError
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.vault import Vault
-from compliance.ledger.views import RecordView
+from compliance.ledger.views import DataSetView, RecordView
 from compliance.store import Store
 from engine.corpus import FORMS, Record, digest
 
@@ -61,6 +61,17 @@ def subject_tag(vault: Vault, identifier: str) -> str:
     return vault.tag("subject", normalise(identifier))
 
 
+def kind_tag(vault: Vault, scope: str, name: str) -> str:
+    """The keyed hash by which a forgotten class or domain (`scope`) is recognised in every data set."""
+    return vault.tag(scope, normalise(name))
+
+
+def kind_tags(vault: Vault, record: Record) -> set[str]:
+    """The tags of the class and of the domain that a record says it is of."""
+    said = {"class": record.label, "domain": record.domain}
+    return {kind_tag(vault, scope, name) for scope, name in said.items() if name is not None}
+
+
 def content_tag(vault: Vault, record: Record) -> str:
     """The keyed hash of what a record says, whatever its id: it recognises a forgotten record.
 
@@ -72,10 +83,16 @@ def content_tag(vault: Vault, record: Record) -> str:
     return vault.tag("record", normalise("\n".join(part for part in parts if part is not None)))
 
 
-def read_lines(path: Path, *, subject_field: str) -> tuple[Line, ...]:
-    """Parse a user's JSONL, folder or .npz file; InvalidInputError names the place and the fault, never its content."""
-    given = _pictures(path, subject_field) if pictures.holds_pictures(path) else _lines(path, subject_field)
-    lines = tuple(given)
+def read_lines(path: Path, *, subject_field: str, split: str | None = None) -> tuple[Line, ...]:
+    """Parse a user's JSONL, folder, release or .npz file; InvalidInputError names the place and the fault, not content.
+
+    `split` names the part of a published release of pictures that has several.
+    """
+    of_pictures = pictures.holds_pictures(path)
+    if split is not None and not of_pictures:
+        message = f"{path.name} has no parts; --split is for published data sets of pictures"
+        raise InvalidInputError(message, code="no-parts")
+    lines = tuple(_pictures(path, subject_field, split) if of_pictures else _lines(path, subject_field))
     if not lines:
         message = f"{path.name} holds no record"
         raise InvalidInputError(message, code="empty-data-set")
@@ -84,8 +101,8 @@ def read_lines(path: Path, *, subject_field: str) -> tuple[Line, ...]:
     return lines
 
 
-def _pictures(path: Path, subject_field: str) -> Iterator[Line]:
-    records = pictures.read_pictures(path, subject_field=subject_field)
+def _pictures(path: Path, subject_field: str, split: str | None) -> Iterator[Line]:
+    records = pictures.read_pictures(path, subject_field=subject_field, split=split)
     for number, record in enumerate(records, start=1):
         place = pictures.place_of(path, number, record)
         subject = record.unit if subject_field else None
@@ -128,7 +145,7 @@ def add_dataset(
 ) -> None:
     """Register a data set and store its records; InvalidInputError when a forgotten record comes back."""
     views = [_view(vault, line) for line in lines]
-    _refuse_forgotten(ledger, lines, views)
+    _refuse_forgotten(ledger, vault, lines, views)
     records = [
         replace(line.record, unit=view.subject_tag or unit_of(line.record))
         for line, view in zip(lines, views, strict=True)
@@ -146,16 +163,36 @@ def _view(vault: Vault, line: Line) -> RecordView:
     return RecordView(record_id=line.record.record_id, content_tag=content_tag(vault, line.record), subject_tag=tag)
 
 
-def _refuse_forgotten(ledger: Ledger, lines: Sequence[Line], views: Sequence[RecordView]) -> None:
-    tags = [tag for view in views for tag in (view.content_tag, view.subject_tag) if tag is not None]
-    found = ledger.suppressed(tags)
-    back = [
-        line for line, view in zip(lines, views, strict=True) if view.content_tag in found or view.subject_tag in found
-    ]
+def _refuse_forgotten(ledger: Ledger, vault: Vault, lines: Sequence[Line], views: Sequence[RecordView]) -> None:
+    own = [{tag for tag in (view.content_tag, view.subject_tag) if tag is not None} for view in views]
+    kinds = [kind_tags(vault, line.record) for line in lines]
+    found = ledger.suppressed({tag for tags in (*own, *kinds) for tag in tags})
+    back = [line for line, tags, more in zip(lines, own, kinds, strict=True) if (tags | more) & found]
+    of_kind = any(tags & found for tags in kinds)
+    why = "were erased on request" + (", or are of a class or domain that was," if of_kind else "")
     if back:
         shown = ", ".join(line.place or str(line.number) for line in back[:SHOWN_LINES])
         shown = ("" if back[0].place else "lines ") + shown + (", …" if len(back) > SHOWN_LINES else "")
-        message = f"{len(back)} records were erased on request and may not come back ({shown}); remove them"
+        message = f"{len(back)} records {why} and may not come back ({shown}); remove them"
+        raise InvalidInputError(message, code="suppressed-record")
+
+
+def refuse_erased(ledger: Ledger, store: Store, vault: Vault, dataset: DataSetView) -> None:
+    """InvalidInputError where a model would learn from what was erased after the data set was registered.
+
+    A data set without a model is not searched for a request, and a model's holdout set is not either: no model learned
+    from them. They become a way back only where a model is trained on them, which is refused here: for a person's
+    records, for a class or domain, and for records that another model has still to forget.
+    """
+    gone = ledger.forgotten_ids(dataset.id)
+    tags = {record.record_id: {record.unit, *kind_tags(vault, record)} for record in store.records(dataset.id)}
+    found = ledger.suppressed({tag for own in tags.values() for tag in own})
+    back = sum(record_id in gone or bool(own & found) for record_id, own in tags.items())
+    if back:
+        message = (
+            f"{back} records of the data set '{dataset.name}' were erased on request, or are of a person, class or "
+            "domain that was; no new model may learn from them"
+        )
         raise InvalidInputError(message, code="suppressed-record")
 
 

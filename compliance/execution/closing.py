@@ -20,10 +20,11 @@ from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import FINAL, ItemState
 from compliance.ledger.views import BatchView, Claim, ModelView, VersionView
 from compliance.planning import Split, matched, split
-from compliance.registry import subject_tag
+from compliance.registry import kind_tag, subject_tag
 from engine.corpus import digest
 
 FORGET = "forget"
+PERSONAL = "records"
 
 
 def close_batch(desk: Desk, claim: Claim) -> None:
@@ -86,9 +87,18 @@ def _forget(desk: Desk, ledger: Ledger, batch: BatchView, model: ModelView, reta
         ledger.forget_records(
             dataset_id=model.dataset_id, record_ids=sorted(ids), digest=retain_digest, batch_id=batch.id, now=now
         )
-        if ledger.request(request_id).scope == "records":
-            tag = subject_tag(desk.vault, ledger.open_subject(request_id).email)
-            ledger.suppress_subject(tag=tag, request_id=request_id, now=now)
+        _suppress(desk, ledger, request_id)
+
+
+def _suppress(desk: Desk, ledger: Ledger, request_id: str) -> None:
+    """Refuse new records of what was asked to be forgotten: of the person, or of the class or domain."""
+    scope, subject = ledger.request(request_id).scope, ledger.open_subject(request_id)
+    if scope == PERSONAL:
+        tag = subject_tag(desk.vault, subject.email)
+        ledger.suppress("subject", tag=tag, request_id=request_id, now=desk.clock())
+    else:
+        tag = kind_tag(desk.vault, scope, subject.target)
+        ledger.suppress(scope, tag=tag, request_id=request_id, now=desk.clock())
 
 
 def _retired_base(ledger: Ledger, batch: BatchView, model: ModelView) -> str | None:

@@ -25,7 +25,7 @@ from compliance.execution.rungs import NewBase, train_base
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.views import DataSetView, ModelView, VersionView
 from compliance.policy import Policy
-from compliance.registry import check_name
+from compliance.registry import check_name, refuse_erased
 from compliance.store import check_model, task_in
 from engine.contract import TASKS, Evidence, Job, Kind
 from engine.corpus import Record
@@ -133,6 +133,7 @@ def _check(desk: Desk, name: str, policy: Policy, dataset: DataSetView, holdout:
             raise InvalidInputError(message, code="wrong-task")
     with desk.read() as ledger:
         ledger.refuse_taken(name)
+        refuse_erased(ledger, desk.store, desk.vault, dataset)
     compared = policy.task == IMAGE or any(gate.metric == "privleak_auc" for gate in policy.gates)
     if holdout is None and (policy.base or compared):
         gate = "its measurements compare" if policy.task == IMAGE else "the gate on privleak_auc compares"

@@ -11,11 +11,12 @@ from compliance.intake.filing import Caller, Filed, clocks, day_of, file
 from compliance.intake.identity import ID_PATTERN, is_id, status_token
 from compliance.intake.limits import BusyError, Gatekeeper
 from compliance.intake.progress import Progress, progress
-from compliance.intake.validation import SCOPES, Submission, submission
+from compliance.intake.validation import RECORDS, SCOPES, Submission, submission
 
 __all__ = [
     "EXTENSION_CODES",
     "ID_PATTERN",
+    "RECORDS",
     "SCOPES",
     "BusyError",
     "Caller",

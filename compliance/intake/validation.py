@@ -14,7 +14,7 @@ from compliance.errors import InvalidInputError
 from compliance.ledger.views import Subject
 from compliance.regimes import REGIMES
 
-SCOPES = ("records",)
+RECORDS, CLASS, DOMAIN = SCOPES = ("records", "class", "domain")
 NAME_MAX, EMAIL_MAX, STATEMENT_MAX, IDENTIFIERS_MAX, AUTHORITY_MAX = 200, 254, 4000, 20, 200
 # The zero-width joiners are letters' companions in Persian and several Indian scripts; every other
 # invisible character only hides something from the operator who reads the name.
@@ -42,11 +42,14 @@ def submission(
     scope: str = "records",
     identifiers: Sequence[str] = (),
     statement: str = "",
+    target: str = "",
     authority: str = "",
     test: bool = False,
 ) -> Submission:
     """Check everything a door passes on; InvalidInputError with the first thing to mend.
 
+    `target` names the class or domain that a request of such a scope is about. Whether there is one of that name is
+    not asked here: nobody has proved who they are, and the answer would tell strangers who is in the data.
     `authority` is an agent's proof of mandate; it is kept with the person's statement, in the vault.
     """
     if regime not in REGIMES:
@@ -62,8 +65,21 @@ def submission(
         email=address(email),
         identifiers=tuple(text(i, what="identifiers", most=NAME_MAX) for i in identifiers),
         statement=f"Authority of the agent: {mandate}\n{said}".strip() if mandate else said,
+        target=named(target, scope=scope),
     )
     return Submission(regime=regime, scope=scope, subject=subject, test=test)
+
+
+def named(target: str, *, scope: str) -> str:
+    """The name of the class or domain of a request of that scope, as `text`; empty for one about records."""
+    given = text(target, what="target", most=NAME_MAX, needed=False)
+    if scope == RECORDS:
+        if given:
+            _refuse("target-unwanted", "a request for all records of a person has no target; leave it out")
+        return ""
+    if not any(unicodedata.category(c)[0] not in "ZC" for c in given):
+        _refuse("target-empty", f"the name of the {scope} is missing; say as the target which {scope} is meant")
+    return given
 
 
 def text(value: str, *, what: str, most: int, needed: bool = True, lines: bool = False) -> str:

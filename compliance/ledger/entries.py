@@ -20,6 +20,8 @@ class EntryKind(StrEnum):
     REQUEST_ERASED = "request.erased"
     ITEM_STATE = "item.state"
     SUBJECT_SUPPRESSED = "subject.suppressed"
+    CLASS_SUPPRESSED = "class.suppressed"
+    DOMAIN_SUPPRESSED = "domain.suppressed"
     DATASET_ADDED = "dataset.added"
     DATASET_CHANGED = "dataset.changed"
     MODEL_ADDED = "model.added"

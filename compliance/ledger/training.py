@@ -120,11 +120,11 @@ class Training(LedgerCore):
         query = select(record.record_id).where(record.dataset_id == dataset_id, record.forgotten_at.is_not(None))
         return set(self._session.scalars(query))
 
-    def suppress_subject(self, *, tag: str, request_id: str, now: datetime) -> None:
-        """Refuse every later record with this subject tag."""
+    def suppress(self, kind: str, *, tag: str, request_id: str, now: datetime) -> None:
+        """Refuse every later record with this tag of a subject, a class or a domain (`kind`)."""
         if self._session.get(tables.Suppression, tag) is None:
-            self._append(EntryKind.SUBJECT_SUPPRESSED, {"requestId": request_id}, now)
-        self._session.merge(tables.Suppression(tag=tag, kind="subject", recorded_at=now))
+            self._append(EntryKind(f"{kind}.suppressed"), {"requestId": request_id}, now)
+        self._session.merge(tables.Suppression(tag=tag, kind=kind, recorded_at=now))
 
     def suppressed(self, tags: Iterable[str]) -> set[str]:
         """Which of these tags belong to something forgotten."""

@@ -13,16 +13,22 @@ from compliance.ledger.lifecycle import AttemptOutcome, ItemState, RequestState,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """Who asks, and by what they can be found. Its repr shows nothing."""
+    """Who asks, and by what they can be found. Its repr shows nothing.
+
+    `target` names the class or domain of a request of that scope, and is empty for one about records. A class can be
+    a person's name (of faces), so it is personal data like the rest.
+    """
 
     name: str = field(repr=False)
     email: str = field(repr=False)
     identifiers: tuple[str, ...] = field(default=(), repr=False)
     statement: str = field(default="", repr=False)
+    target: str = field(default="", repr=False)
 
     def canonical(self) -> bytes:
-        """The bytes that are committed to and encrypted: sorted JSON."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode()
+        """The bytes that are committed to and encrypted: sorted JSON, without a target where there is none."""
+        values = {name: value for name, value in asdict(self).items() if name != "target" or value}
+        return json.dumps(values, sort_keys=True, ensure_ascii=False).encode()
 
     @classmethod
     def parse(cls, raw: bytes) -> "Subject":

@@ -114,9 +114,9 @@ def add_base(
         )
 
 
-def approved_request(desk: Services, subject: Subject, *, request_id: str = "r1") -> None:
+def approved_request(desk: Services, subject: Subject, *, request_id: str = "r1", scope: str = "records") -> None:
     """A request that was verified, matched and approved."""
-    verified_request(desk, request_id=request_id, subject=subject)
+    verified_request(desk, request_id=request_id, subject=subject, scope=scope)
     desk.verified(request_id)
     with desk.transaction() as ledger:
         ledger.approve_request(request_id=request_id, actor="operator", now=desk.clock())

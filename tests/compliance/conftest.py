@@ -90,13 +90,13 @@ def settings_of(services: Services) -> settings_module.Settings:
 PERSON = Subject(name="Quillon Vandermeer", email="quillon@example.test")
 
 
-def file_request(desk: Services, *, request_id: str = "r1", subject: Subject = PERSON) -> None:
+def file_request(desk: Services, *, request_id: str = "r1", subject: Subject = PERSON, scope: str = "records") -> None:
     """A request as intake leaves it, without the doors."""
     with desk.transaction() as ledger:
         ledger.create_request(
             request_id=request_id,
             regime="gdpr",
-            scope="records",
+            scope=scope,
             door="web",
             received_at=desk.clock(),
             acknowledge_by=None,
@@ -107,9 +107,11 @@ def file_request(desk: Services, *, request_id: str = "r1", subject: Subject = P
         )
 
 
-def verified_request(desk: Services, *, request_id: str = "r1", subject: Subject = PERSON) -> None:
+def verified_request(
+    desk: Services, *, request_id: str = "r1", subject: Subject = PERSON, scope: str = "records"
+) -> None:
     """A request whose person has proved who they are."""
-    file_request(desk, request_id=request_id, subject=subject)
+    file_request(desk, request_id=request_id, subject=subject, scope=scope)
     with desk.transaction() as ledger:
         ledger.issue_code(
             request_id=request_id,

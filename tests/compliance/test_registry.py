@@ -192,7 +192,7 @@ def test_forgotten_person_may_not_come_back(services: Services) -> None:
     """After an erasure every record with the person's subject field is refused, whatever it says."""
     with services.transaction() as ledger:
         tag = registry.subject_tag(services.vault, person(1).email)
-        ledger.suppress_subject(tag=tag, request_id="r1", now=services.clock())
+        ledger.suppress("subject", tag=tag, request_id="r1", now=services.clock())
 
     with pytest.raises(InvalidInputError, match="may not come back"):
         add_dataset(services, [GOOD, {"subject": "  PERSON1@example.test", "text": "Something new."}])
