@@ -222,6 +222,7 @@ class Evidence:
     suite_version: str | None = None
     tuning: dict[str, Any] | None = None
     rests_on: dict[str, Any] | None = None  # of an audit: how many shadows, and examples of which kind
+    aggregates: dict[str, Any] | None = None  # counts and shapes of whole groups (`engine.verification.aggregates`)
 
     @classmethod
     def from_json(cls, text: str) -> "Evidence":

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from engine import adapters, catalogue, checkpoints, determinism, guards, presets, provenance
 from engine.catalogue import check_options
 from engine.contract import FROM_NOTHING, VERSION, Evidence, FileDigest, Finding, Guarantee, Job, Kind, Options
-from engine.corpus import Record, digest, read_mapping, read_records, refuse_overlap, write_records
+from engine.corpus import Record, digest, read_mapping, read_set, refuse_overlap, write_records
 from engine.digests import code_digest, config_digest, model_digest, model_files
 from engine.errors import EngineError
 from engine.guarantees import secrecy
@@ -73,6 +73,7 @@ class Made:
     tuning: dict[str, Any] | None = None
     public: frozenset[str] | None = None  # what its start was made of (`engine.provenance`)
     rests_on: dict[str, Any] | None = None
+    aggregates: dict[str, Any] | None = None
     records: Mapping[str, Sequence[Record]] | None = None
 
 
@@ -94,7 +95,7 @@ class Work:
         name = getattr(self.job, role)
         if not name:
             return ()
-        records = read_records(self.workdir / name)
+        records = read_set(self.workdir / name, training=role != "holdout")
         self.data_digests[role] = digest(records)
         return records
 
@@ -306,7 +307,7 @@ def _evaluate(work: Work) -> Made:
     found = evaluate(asked, work.records)
     work.data_digests["items"] = found.items_digest
     work.data_digests.update(found.data_digests)
-    return Made(findings=found.findings)
+    return Made(findings=found.findings, aggregates=found.aggregates)
 
 
 def _audit(work: Work) -> Made:
@@ -441,6 +442,7 @@ def _evidence(work: Work, made: Made, files: dict[str, FileDigest], seconds: flo
         suite_version=SUITE_VERSION if evaluating else None,
         tuning=made.tuning,
         rests_on=made.rests_on,
+        aggregates=made.aggregates,
     )
 
 

@@ -37,8 +37,10 @@ from engine.tasks.vision_language import (
     shuffled,
     text_features,
 )
+from engine.verification import domain_groups
 from engine.verification.evaluation import Ask, Evaluation, Found, Numbers, Records
 from engine.verification.findings import FRACTION, Sample, finding
+from engine.verification.representations import ROLES, Features, View, view_of
 from engine.verification.statistics import Floats, Resampling, resampling
 
 SETS = ("forget", "retain", "holdout")
@@ -50,10 +52,13 @@ def evaluate(asked: Evaluation, records: Records) -> Found:
     sets = {name: _drawn(records(name), name, asked) for name in SETS}
     leaving = forgotten_rows(sets)
     item_digest = config_digest({name: digest(chosen) for name, chosen in sets.items()})
-    told = {role: asked.numbers(role, item_digest, _ask(sets, asked.options.rows_per_pass)) for role in asked.folders}
+    told = _told(asked, sets, item_digest)
     seed = derive(asked.seed, "resample", "holdout")
     room = resampling([one.unit for one in sets["holdout"]], resamples=asked.options.resamples, seed=seed)
-    return Found(findings=findings(told, leaving, room), items_digest=item_digest)
+    domains = domain_names([one for chosen in sets.values() for one in chosen])
+    arrays = {role: {name: np.asarray(values) for name, values in one.items()} for role, one in told.items()}
+    groups = domain_groups.aggregates(arrays, sets, domains)
+    return Found(findings=findings(told, leaving, room), items_digest=item_digest, aggregates=groups)
 
 
 def forgotten_rows(sets: Mapping[str, Sequence[Record]]) -> NDArray[np.bool_]:
@@ -122,7 +127,18 @@ def _share(values: Floats, rows: NDArray[np.bool_], room: Resampling) -> Sample:
     return Sample(value=float(values[rows].mean()), draws=draws)
 
 
-def _ask(sets: Mapping[str, Sequence[Record]], rows: int) -> Ask:
+def _told(asked: Evaluation, sets: Mapping[str, Sequence[Record]], item_digest: str) -> dict[str, Numbers]:
+    """What each model says; the directions in which features are looked at are those of the model before."""
+    told: dict[str, Numbers] = {}
+    rows = asked.options.rows_per_pass
+    for role in sorted(asked.folders, key=ROLES.index):
+        view = view_of(role, told.get("before"))
+        key = config_digest({"items": item_digest, "view": view.digest})
+        told[role] = asked.numbers(role, key, _ask(sets, rows, view))
+    return told
+
+
+def _ask(sets: Mapping[str, Sequence[Record]], rows: int, view: View) -> Ask:
     def ask(model: PreTrainedModel, reader: Reader, report: Callable[[float], None]) -> dict[str, list[float]]:
         clip, everything = clip_of(model), [one for name in SETS for one in sets[name]]
         classes, domains = class_names(clip, everything), domain_names(everything)
@@ -135,7 +151,18 @@ def _ask(sets: Mapping[str, Sequence[Record]], rows: int) -> Ask:
             scores = logits(clip, told[1][0], text_features(clip, reader, prompts(classes)).cpu())
         found = probe(told[0][0].double().numpy(), told[0][2].numpy(), told[1][0].double().numpy())
         hits = (scores.argmax(1) == told[1][1]).double()
-        return {"hits": hits.tolist(), "probe_hits": (found == told[1][2].numpy()).astype(float).tolist()}
+        known, cut = told[0][0].double().numpy(), len(sets["forget"])
+        features = {
+            name: Features(values=known[part], groups=told[0][2].numpy()[part])
+            for name, part in (("forget", np.s_[:cut]), ("retain", np.s_[cut:]))
+        }
+        return {
+            "hits": hits.tolist(),
+            "probe_hits": (found == told[1][2].numpy()).astype(float).tolist(),
+            "classes": told[1][1].double().tolist(),
+            "total": [float(len(classes))],
+            **view.numbers(features, len(domains)),
+        }
 
     return ask
 

@@ -24,7 +24,7 @@ from engine.errors import EngineError
 from engine.options import EvaluateOptions
 from engine.training import Progress
 
-SUITE_VERSION = "2"
+SUITE_VERSION = "3"
 
 Folders = Mapping[str, Path]
 Records = Callable[[str], tuple[Record, ...]]
@@ -35,11 +35,15 @@ Ask = Callable[[PreTrainedModel, Any, Callable[[float], None]], Mapping[str, Seq
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """Findings, and the digest of what was asked; `data_digests` may say more, such as which split it was."""
+    """Findings, and the digest of what was asked; `data_digests` may say more, such as which split it was.
+
+    `aggregates` are counts and shapes of whole groups (`aggregates`), where a suite has some.
+    """
 
     findings: tuple[Finding, ...]
     items_digest: str
     data_digests: Mapping[str, str] = field(default_factory=dict)
+    aggregates: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

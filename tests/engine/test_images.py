@@ -18,6 +18,7 @@ from engine.run import run
 from engine.tasks.image import classes_of, scores
 from engine.tasks.image_models import GaborMagnitudes, gabor_filters
 from engine.tasks.pixels import Pixels, pictures
+from engine.verification.image_attacks import METRICS
 from tests.engine import painted, tiny
 
 DP = {"sigma": 0.3, "sample_rate": 0.8, "steps": 40, "learning_rate": 0.02, "margin": 0.1}
@@ -60,7 +61,7 @@ def test_a_classifier_learns_and_the_suite_says_so(place: Path) -> None:
     assert found["ta"].after.value >= 0.9
     assert found["ua"].after.value == 0.0
     assert found["ua"].difference.value == found["ua"].after.value - found["ua"].reference.value
-    assert set(found) == {"ua", "ra", "ta", "mia_efficacy", "mia_auc", "forget_loss"}
+    assert set(found) == {"ua", "ra", "ta", *METRICS, "mia_auc", "forget_loss", "gap"}
     assert found["ta"].after.n == 20
 
 
