@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from compliance.intake import Progress
+from compliance.intake import SCOPES, Progress
 from compliance.ledger.views import RequestView
 from compliance.regimes import REGIMES
 
@@ -37,7 +37,10 @@ class RequestIn(_In):
     """One person's request, or an authorised agent's for up to 50 persons."""
 
     regime: str = Field(description=f"the law the request stands on: {', '.join(REGIMES)}", examples=["gdpr"])
-    scope: str = Field(default="records", description="what shall be forgotten: records")
+    scope: str = Field(default="records", description=f"what shall be forgotten: {', '.join(SCOPES)}")
+    target: str = Field(
+        default="", description="the name of the class or domain, at most 200 characters; only with such a scope"
+    )
     subject: SubjectIn | None = Field(default=None, description="one person")
     subjects: Annotated[list[SubjectIn] | None, Field(description="1 to 50 persons; agents only")] = None
     authority: str = Field(default="", description="agents: reference of the mandate, at most 200 characters")

@@ -142,6 +142,7 @@ def _submission(body: RequestIn, subject: SubjectIn) -> Submission:
         email=subject.email,
         identifiers=subject.identifiers,
         statement=subject.statement,
+        target=body.target,
         authority=body.authority,
         test=body.test,
     )

@@ -90,6 +90,7 @@ def _facts(settings: Settings, ledger: Ledger, notice: NoticeView) -> Facts:
         regime=REGIMES[view.regime],
         received_on=view.received_at.astimezone(ZoneInfo(settings.time_zone)).date(),
         respond_by=view.respond_by,
+        scope=view.scope,
         state=view.state.value,
         status_token=_secret(ledger, view.id, "status-token"),
         code=_secret(ledger, view.id, "code") if notice.kind == "identity_code" else None,

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 
-from compliance.regimes import Regime, length, spelled
+from compliance.regimes import ASKED, Regime, length, spelled
 
 _WIDTH = 72
+_PERSONAL = "records"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +26,7 @@ class Facts:
     regime: Regime
     received_on: date
     respond_by: date
+    scope: str = "records"
     state: str = ""
     status_token: str | None = field(default=None, repr=False)
     code: str | None = field(default=None, repr=False)
@@ -54,9 +56,10 @@ def _identity_code(facts: Facts) -> list[str]:
     code = facts.code or ""
     half = len(code) // 2
     sender = "An agent asked us in your name" if facts.filed_by_agent else "You, or somebody in your name, asked us"
+    asked = f"{sender} to make our AI models forget {ASKED[facts.scope]}."
     return [
         "Your code to confirm your request",
-        f"{sender} to make our AI models forget your data. We received this on {spelled(facts.received_on)}.",
+        f"{asked} We received this on {spelled(facts.received_on)}.",
         "Please confirm that this is what you want. Your code is:",
         f"    {code[:half]}-{code[half:]}",
         "Enter it within one hour on this page:",
@@ -96,6 +99,17 @@ def _extended(facts: Facts) -> list[str]:
 
 
 def _no_match(facts: Facts) -> list[str]:
+    if facts.scope != _PERSONAL:
+        return [
+            "We found no such pictures",
+            (
+                "We searched everything our models were trained on for the kind of picture you named and found none, "
+                "so there is nothing to remove."
+            ),
+            "If it goes by another name, please file a new request with that:",
+            f"    {facts.desk_url}/",
+            *facts.regime.remedies,
+        ]
     return [
         "We found nothing about you",
         (
@@ -108,11 +122,11 @@ def _no_match(facts: Facts) -> list[str]:
     ]
 
 
-def _approved(_facts: Facts) -> list[str]:
+def _approved(facts: Facts) -> list[str]:
     return [
         "We agreed to your request",
         (
-            "We found records about you and will remove them, together with other requests, in the next "
+            f"We found {_found(facts)} and will remove them, together with other requests, in the next "
             "round. You will hear from us when it is done."
         ),
     ]
@@ -135,12 +149,13 @@ def _expired(facts: Facts) -> list[str]:
     ]
 
 
-def _fulfilled(_facts: Facts) -> list[str]:
+def _fulfilled(facts: Facts) -> list[str]:
+    back = "if they come back" if facts.scope == _PERSONAL else "if they, or new ones of the kind, come back"
     return [
         "Your request is done",
         (
-            "The records we found about you are out of our training data and will be refused if they come "
-            "back. The models that learned from them have been replaced by new versions that went through "
+            f"{_found(facts).capitalize()} are out of our training data and will be refused {back}. "
+            "The models that learned from them have been replaced by new versions that went through "
             "unlearning, and we measured the result."
         ),
         (
@@ -153,10 +168,15 @@ def _fulfilled(_facts: Facts) -> list[str]:
 def _fulfilled_in_part(facts: Facts) -> list[str]:
     return [
         "Part of your request is done",
-        "For some of our models the records about you have been removed; for others we had to refuse.",
+        f"For some of our models {_found(facts)} have been removed; for others we had to refuse.",
         _quoted("In our words:", facts.reason),
         *facts.regime.remedies,
     ]
+
+
+def _found(facts: Facts) -> str:
+    """What was found, in words: a letter never has the name of a class or domain, which can be a person's."""
+    return "the records about you" if facts.scope == _PERSONAL else "the pictures you named"
 
 
 _LETTERS: dict[str, Callable[[Facts], list[str]]] = {

@@ -11,11 +11,12 @@ from compliance.regimes.clocks import Deadlines, deadlines
 from compliance.regimes.gdpr import GDPR
 from compliance.regimes.model import Clock, Denial, Period, Regime, Unit
 from compliance.regimes.places import PLACES, Place, place
-from compliance.regimes.words import length, spelled
+from compliance.regimes.words import ASKED, length, spelled
 
 REGIMES = {regime.code: regime for regime in (GDPR, CCPA)}
 
 __all__ = [
+    "ASKED",
     "CCPA",
     "GDPR",
     "PLACES",

@@ -1,4 +1,4 @@
-"""Dates and periods as people read them, so that nobody takes the third of April for the fourth of March."""
+"""Dates, periods and what was asked as people read them: nobody takes the third of April for the fourth of March."""
 
 from datetime import date
 
@@ -9,6 +9,11 @@ _MONTHS = (
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+ASKED = {
+    "records": "everything about you",
+    "class": "one kind of picture (a class)",
+    "domain": "the pictures of one domain",
+}
 _COUNTS = {1: "one", 3: "three", 10: "ten"}
 
 

@@ -238,6 +238,7 @@ class DeskPages:
             urgency=row.urgency,
             closed_on=intake.day_of(self.desk.settings, view.closed_at) if view.closed_at else None,
             regime=regime,
+            whole=words.WHOLE[view.scope],
             denial=regime.denial(view.denial_code) if view.denial_code else None,
             items=items,
             history=history,
@@ -375,9 +376,9 @@ def _grouped(ledger: Ledger, matches: tuple[MatchView, ...]) -> list[dict[str, s
 
 
 def _said(record: Record) -> str:
-    """What a record says; of a picture, its label."""
+    """What a record says; of a picture, its label and domain."""
     if record.image is not None:
-        return f"a picture labelled {record.label}"
+        return f"a picture labelled {record.label}" + (f", {record.domain}" if record.domain else "")
     return record.text or f"{record.question}\n{record.answer}"
 
 

@@ -16,7 +16,7 @@ from compliance.errors import InvalidInputError, NotFoundError
 from compliance.intake import Caller, Gatekeeper
 from compliance.ledger.lifecycle import FINAL
 from compliance.ledger.views import HistoryView, ItemView, RequestView
-from compliance.regimes import PLACES, REGIMES, place, spelled
+from compliance.regimes import ASKED, PLACES, REGIMES, place, spelled
 from compliance.web import words
 from compliance.web.forms import Form, read_form
 from compliance.web.rendering import Renderer, see_other
@@ -67,6 +67,8 @@ class PublicPages:
         try:
             one = intake.submission(
                 regime=chosen.regime,
+                scope=form["scope"] or intake.RECORDS,
+                target=form["target"],
                 name=form["name"],
                 email=form["email"],
                 identifiers=[line for line in form["identifiers"].splitlines() if line.strip()],
@@ -77,7 +79,7 @@ class PublicPages:
             key = form["key"] or self.desk.secrets(16).hex()
             filed = intake.file(self.desk, [one], caller=Caller(door="web"), idempotency_key=key)
         except InvalidInputError as error:
-            return self._form(request, form, str(error), code=error.code)
+            return self._form(request, form, words.FAULTS.get(error.code, str(error)), code=error.code)
         return see_other(f"/received/{filed[0].status_token}")
 
     def explain(self, request: Request) -> Response:
@@ -179,8 +181,9 @@ class PublicPages:
             view=view,
             token=token,
             link=f"{self.desk.settings.public_url.rstrip('/')}/status/{token}",
-            headline=words.HEADLINES[view.state],
-            steps=words.timeline(view.state, self._dates(view, history)),
+            headline=words.headline(view.state, view.scope),
+            steps=words.timeline(view.state, self._dates(view, history), view.scope),
+            asked=ASKED[view.scope],
             items=[self._item(item) for item in items],
             regime=regime,
             denial=regime.denial(view.denial_code) if view.denial_code else None,

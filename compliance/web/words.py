@@ -57,6 +57,39 @@ HEADLINES: dict[RequestState, tuple[str, str]] = {
     ),
 }
 
+_PICTURES: dict[RequestState, tuple[str, str]] = {
+    _S.VERIFIED: ("Confirmed, thank you", "We are now searching our training data for the pictures you named."),
+    _S.MATCHED: (
+        "We found the pictures you named",
+        "A person here now looks at your request and decides. You need do nothing.",
+    ),
+    _S.APPROVED: ("We are taking the pictures out", HEADLINES[_S.APPROVED][1]),
+    _S.FULFILLED: (
+        "Done: the pictures are out",
+        (
+            "The pictures you named have left our training data, and the models that learned from them have been "
+            "replaced. How well that worked was measured and signed."
+        ),
+    ),
+    _S.NO_MATCH: (
+        "We found no such pictures",
+        "We searched everything our models learned from and found no picture of the kind you named.",
+    ),
+}
+
+WHOLE = {  # what the operator decides on
+    "records": "every record of the person",
+    "class": "every picture of one class, whosever they are",
+    "domain": "every picture of one domain, whosever they are",
+}
+
+FAULTS = {  # sentences of the form, where those of every door speak of a target
+    "target-empty": "please write what it is called",
+    "target-unwanted": "a request about everything needs no name here; clear it, or choose above what it names",
+    "target-too-long": "this name is too long; use at most 200 characters",
+    "target-control-characters": "this name has control characters; remove them",
+}
+
 ITEMS: dict[ItemState, str] = {
     ItemState.PROPOSED: "found, not decided yet",
     ItemState.APPROVED: "waits for the next round",
@@ -71,6 +104,8 @@ ITEMS: dict[ItemState, str] = {
 }
 
 REASONS = {
+    "class": "the picture is of the class that was named",
+    "domain": "the picture is of the domain that was named",
     "subject-field": "the record is filed under this person",
     "record-id": "the person gave the record's id",
     "text:name": "the text has the person's name",
@@ -139,20 +174,32 @@ def done(state: str | None) -> int | None:
     return _DONE_BY.get(RequestState(state)) if state in set(RequestState) else None
 
 
-def timeline(state: RequestState, dates: dict[int, str]) -> list[Step]:
+def headline(state: RequestState, scope: str = "records") -> tuple[str, str]:
+    """The headline and the sentence below it, of a request of this scope."""
+    return HEADLINES[state] if scope == "records" else _PICTURES.get(state, HEADLINES[state])
+
+
+def timeline(state: RequestState, dates: dict[int, str], scope: str = "records") -> list[Step]:
     """The steps of a request in `state`; `dates` maps a step's number to the day it was done, in words."""
     if state in _ENDED_AFTER:
         known = max([_ENDED_AFTER[state], *(n + 1 for n in dates if n < ENDED)])
-        done = [Step(_PAST[n], Mark.DONE, dates.get(n, "")) for n in range(known)]
-        return [*done, Step(HEADLINES[state][0], Mark.DONE, dates.get(ENDED, ""))]
+        done = [Step(_told(_PAST, n, scope), Mark.DONE, dates.get(n, "")) for n in range(known)]
+        return [*done, Step(headline(state, scope)[0], Mark.DONE, dates.get(ENDED, ""))]
     now = _AT.get(state, max(dates, default=SENT) + 1)  # on hold: after the last step that is done
-    return [_step(number, now, dates) for number in range(len(_TITLES))]
+    return [_step(number, now, dates, scope) for number in range(len(_TITLES))]
 
 
-def _step(number: int, now: int, dates: dict[int, str]) -> Step:
+def _step(number: int, now: int, dates: dict[int, str], scope: str) -> Step:
     if number < now:
-        return Step(_PAST[number], Mark.DONE, dates.get(number, ""))
-    return Step(_TITLES[number], Mark.NOW if number == now else Mark.TODO)
+        return Step(_told(_PAST, number, scope), Mark.DONE, dates.get(number, ""))
+    return Step(_told(_TITLES, number, scope), Mark.NOW if number == now else Mark.TODO)
+
+
+def _told(titles: tuple[str, ...], number: int, scope: str) -> str:
+    """A step's title; of a request for pictures it speaks of them instead of the person."""
+    if scope == "records":
+        return titles[number]
+    return titles[number].replace("for you", "for the pictures you named").replace("Your data", "The pictures")
 
 
 def days_left(days: int | None) -> str:

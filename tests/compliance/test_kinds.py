@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -52,6 +53,11 @@ def _row(number: int, **changes: str) -> dict[str, str]:
     label = LABELS[number % len(LABELS)]
     told = {"subject": f"p{number // 3}@example.test", "image": _picture(number), "label": label}
     return {**told, "domain": DOMAINS[number % 2], **changes}
+
+
+def rows_of(labels: Sequence[str]) -> list[dict[str, str]]:
+    """A picture of each of these classes, in no domain."""
+    return [{"subject": f"p{n}@example.test", "image": _picture(n), "label": name} for n, name in enumerate(labels)]
 
 
 def _desk(desk: Services, *, pictures: int = 12, policy: str = LADDER) -> None:
