@@ -4,8 +4,9 @@ The published JSON Schema (`schema/unlearning-report-v1.json`) is what is enforc
 are lowerCamelCase and times are named by their meaning, as in-toto asks.
 """
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
+from audits.aggregates import Aggregates
 from audits.gates import Direction, GuaranteeClass, Outcome
 from audits.model import FileDigest
 
@@ -302,6 +303,20 @@ class SeedCheckpoint(TypedDict):
     root: str
 
 
+class Time(TypedDict):
+    """Minutes by the clock, and minutes of processors."""
+
+    minutes: float
+    cpuMinutes: float
+
+
+class RunTime(TypedDict):
+    """What the method took, and what training the reference took where that was measured."""
+
+    method: Time
+    reference: Time | None
+
+
 class Evidence(TypedDict):
     """What was measured, and the digest of the file with the numbers behind it."""
 
@@ -311,6 +326,8 @@ class Evidence(TypedDict):
     seedCheckpoint: SeedCheckpoint
     evidenceDigest: str
     findings: list[Finding]
+    aggregates: NotRequired[Aggregates]
+    runTime: NotRequired[RunTime]
 
 
 class Predicate(TypedDict):

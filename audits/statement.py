@@ -13,6 +13,7 @@ Its shape is the JSON Schema in `schema/unlearning-report-v1.json`. Beyond a sha
   record left the data set. A model of any other class has no guard;
 * the gates are the policy's, in its order, and a class that rests on evidence alone has at least one;
 * the plan was logged before every attempt, and the seed follows from the checkpoint that it names;
+* counts and shapes of groups of pictures, where there are some, keep the rules of `aggregates`;
 * a certificate belongs to a certified or conditional run alone, a certified run has one, and a refused one says why.
 
 What needs more than the report (signatures, log, evidence file, accountant) is checked in `verify`.
@@ -23,7 +24,7 @@ from typing import Any, cast
 
 import rfc8785
 
-from audits import intoto, log, mechanisms, model
+from audits import aggregates, intoto, log, mechanisms, model
 from audits.errors import expect, require
 from audits.predicate import GateResultJson, Predicate
 from audits.schema import Schema
@@ -197,6 +198,8 @@ def _evidence(predicate: Predicate) -> Iterator[str]:
         yield "The evaluation's seed does not follow from the checkpoint it names."
     if origin["size"] <= predicate["plan"]["logIndex"]:
         yield "The evaluation's seed is older than the verification plan."
+    if "aggregates" in evidence:
+        yield from aggregates.contradictions(evidence["aggregates"], predicate["requestBatch"]["records"])
 
 
 def _certificate(predicate: Predicate) -> Iterator[str]:

@@ -181,6 +181,8 @@ def _check_evidence(state: _State) -> str:
     value = load_json(raw, what="The evidence file")
     require(isinstance(value, dict), "The evidence file is not a JSON object.")
     require(value.get("findings") == reported["findings"], "The evidence file and the report state different findings.")
+    agree = value.get("aggregates") == reported.get("aggregates")
+    require(agree, "The evidence file and the report state different counts of groups.")
     return f"{len(reported['findings'])} finding(s) agree with the evidence file."
 
 

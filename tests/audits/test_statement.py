@@ -186,7 +186,9 @@ def test_another_validator_agrees(*, certified: bool) -> None:
 
 def _keys(kind: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401 - any annotation
     """The fields of each TypedDict inside an annotation; a union has several."""
-    return [typing.get_type_hints(one) for one in (kind, *typing.get_args(kind)) if typing.is_typeddict(one)]
+    known = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.NotRequired else kind
+    found = [one for one in (known, *typing.get_args(known)) if typing.is_typeddict(one)]
+    return [typing.get_type_hints(one, include_extras=True) for one in found]
 
 
 def _disagreements(kind: Any, node: Mapping[str, Any], at: str) -> Iterator[str]:  # noqa: ANN401 - any annotation
@@ -209,7 +211,8 @@ def _disagreements(kind: Any, node: Mapping[str, Any], at: str) -> Iterator[str]
 
 
 def _fields_differ(hints: Mapping[str, Any], node: Mapping[str, Any], at: str) -> Iterator[str]:
-    if set(hints) != set(node["properties"]) or set(node["required"]) != set(hints):
+    wanted = {name for name, hint in hints.items() if typing.get_origin(hint) is not typing.NotRequired}
+    if set(hints) != set(node["properties"]) or set(node["required"]) != wanted:
         yield at
     for name, hint in hints.items():
         yield from _disagreements(hint, node["properties"].get(name, {}), f"{at}.{name}")
