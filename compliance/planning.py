@@ -6,10 +6,10 @@ parameters, digests of the inputs, how the test seed will be drawn) is logged be
 nothing can be chosen after the numbers are known.
 
 A rung that cannot succeed is refused in the plan with its reason: a method that does not serve what the
-requests ask for (its scopes in the catalogue), an `empirical` method with fewer subjects than a gate needs,
-a DP base that is missing or whose budget does not reach, any rung where nothing would be left to learn
-from. A base that did not learn is still a start for dp2, but the rung then counts as `empirical` and
-carries no certificate.
+requests ask for (its scopes in the catalogue), an `empirical` method or a guard with fewer subjects than a
+gate needs, a DP base that is missing or whose budget does not reach, a method that starts from the model
+where the version in use came with a guard, any rung where nothing would be left to learn from. A base that
+did not learn is still a start for dp2, but the rung then counts as `empirical` and carries no certificate.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import Any
 
 from audits import accountant, budget, mechanisms
+from audits.statement import GUARD
 from compliance import policy as policies
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import FINAL
@@ -32,6 +33,8 @@ from engine import catalogue
 from engine.contract import Guarantee
 from engine.corpus import Record, digest
 
+EVIDENCE_ALONE = {Guarantee.EMPIRICAL: "an empirical method", Guarantee.SUPPRESSION: "a guard"}
+GUARDED = "the version in use came with a guard, and this method starts from it; only one that trains anew can be tried"
 NOTHING_LEFT = "the requests concern every record that is left in the data set; nothing remains to learn from"
 SEED_RULE = "the engine's seed is derived from the log checkpoint that contains the digest of the weights"
 
@@ -151,12 +154,16 @@ def _plan(
 ) -> dict[str, Any]:
     requests = list(dict.fromkeys(item.request_id for item in items))
     scopes = sorted({ledger.request(request_id).scope for request_id in requests})
-    base = ledger.base(model.id)
+    base, current = ledger.base(model.id), ledger.current_version(model.id)
     charge = parts.charge_of(base)
+    guarded = any(name.startswith(GUARD) for name in current.files)
 
     def refused(rung: str) -> str | None:
-        why = refusal(rung, policy=policy, base=base, units=parts.units, charge=charge, scopes=scopes)
-        return why if parts.retain else NOTHING_LEFT
+        if not parts.retain:
+            return NOTHING_LEFT
+        if guarded and "model" in catalogue.method(rung).needs:
+            return GUARDED
+        return refusal(rung, policy=policy, base=base, units=parts.units, charge=charge, scopes=scopes)
 
     return {
         "batchId": batch_id,
@@ -169,7 +176,7 @@ def _plan(
         "population": len({record.unit for record in (*parts.forget, *parts.retain)}),
         "forgetDigest": digest(parts.forget),
         "retainDigest": digest(parts.retain),
-        "beforeDigest": ledger.current_version(model.id).digest,
+        "beforeDigest": current.digest,
         "startDigest": model.start_digest,
         "baseDigest": None if base is None else base.digest,
         "policy": policy.to_json(),
@@ -192,12 +199,13 @@ def refusal(
             return f"the method {rung} does not serve requests of the scope {scope}"
     if rung == "dp2":
         return _refuse_dp2(policy, base, charge)
-    if catalogue.method(rung).guarantee is Guarantee.EMPIRICAL:
+    guarantee = catalogue.method(rung).guarantee
+    if guarantee in EVIDENCE_ALONE:
         for gate in policy.gates:
             if units < gate.minimum_n:
                 return (
                     f"the gate on {gate.metric} needs {gate.minimum_n} subjects and the batch has {units}: "
-                    "for an empirical method an underpowered finding is a failed gate"
+                    f"for {EVIDENCE_ALONE[guarantee]} an underpowered finding is a failed gate"
                 )
     return None
 

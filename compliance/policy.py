@@ -1,7 +1,7 @@
 """Method policies: TOML in, frozen values out. A policy that could not be kept cannot be written down.
 
     name = "records"
-    task = "language"                      # or "image": the family of models it is for
+    task = "language"                      # or "image", "vision-language": the family of models it is for
     ladder = ["npo", "retrain"]            # tried in this order until one holds
     reference = "retrained"                # who pays for the reference model
     minimum_subjects = 1                   # a batch waits until it has so many
@@ -20,7 +20,8 @@
     margin = 0.05
     minimum_n = 1
 
-Unknown keys, methods, metrics and gates are errors that name what is allowed.
+Unknown keys, methods, metrics and gates are errors that name what is allowed. A ladder may hold methods that only guard
+the model (`docs/adr/0022`), and never ends with one.
 """
 
 import hashlib
@@ -54,13 +55,12 @@ METRICS = {  # with their default margins, by family of models
 AUCS = frozenset({"privleak_auc", "mia_auc"})
 SUITES = {"language": "records", "image": "image", "vision-language": "domain"}  # what measures a batch
 AUC_SUBJECTS = 10
-# What a batch can give a method: a dictionary or other answers come with no request. Suppression leaves the data in the
-# weights, so no item is ever fulfilled by it.
+# What a batch can give a method: a dictionary or other answers come with no request.
 METHODS = {
     task: tuple(
         spec.name
         for spec in catalogue.permitted(frozenset({"model", "base", "forget", "retain"}))
-        if spec.guarantee is not Guarantee.SUPPRESSION and task in spec.tasks
+        if task in spec.tasks
     )
     for task in TASKS
 }
@@ -164,7 +164,15 @@ def _ladder(value: Mapping[str, Any], task: str) -> tuple[str, ...]:
     names = tuple(_one_of("ladder", name, METHODS[task]) for name in ladder)
     if len(set(names)) != len(names):
         raise _wrong("'ladder' names a method twice; keep it where it is to be tried")
+    if suppresses(names[-1]):
+        message = f"'ladder' ends with {names[-1]!r}, which removes nothing; let a method follow that does, as retrain"
+        raise _wrong(message)
     return names
+
+
+def suppresses(method: str) -> bool:
+    """Whether a method leaves the data in the weights, so that no item is ever fulfilled by it."""
+    return catalogue.method(method).guarantee is Guarantee.SUPPRESSION
 
 
 def _methods(value: Mapping[str, Any], task: str) -> dict[str, dict[str, Any]]:

@@ -55,6 +55,12 @@ STATEMENTS = {
         "The published model was changed to behave as if it had not been trained on the forget set. "
         "Only the measurements in this report support that; no theorem does."
     ),
+    "suppression": (
+        "The weights are those of the version before, byte for byte, and still hold the data that are to be forgotten. "
+        "A guard beside them changes what the model answers while the removal is worked on. Whoever takes the folder "
+        "guard/ away has the version before, bit for bit. The requests are not fulfilled by this and stay open; a "
+        "report of its own follows when something was removed."
+    ),
 }
 NOISE_IS_HIDDEN = "the noise seed stays unknown: whoever learns it can subtract the noise"
 NOT_ADAPTIVE = (
@@ -116,6 +122,10 @@ CONDITIONS = {
         "smoothness and gradient bound hold wherever training went: samples showed no larger ones, hence the class",
     ],
     "empirical": ["the tests in this report cover what they name and nothing else"],
+    "suppression": [
+        "the model is asked through a program that reads its guard: any other one gets the model without it",
+        "the tests in this report cover what they name and nothing else",
+    ],
 }
 PUBLIC_FEATURES = "the operator says that the features were fitted on public data alone; nothing here can check it"
 CHOSEN_BY_GATES = (
@@ -123,6 +133,7 @@ CHOSEN_BY_GATES = (
 )
 FIRST_RUNG = "no other rung had been measured on the forget set before"
 LATER_RUNG = "{rungs} had been measured on the forget set before and not released"
+GUARDED = "{rungs} had been measured on the forget set before and released as a guard"
 THEOREM = (
     "Rényi differential privacy of the Poisson-subsampled Gaussian mechanism (Mironov, Talwar and Zhang 2019), "
     "composed over the steps and taken for the group of deleted units; post-processing for the fine-tuning"
@@ -171,6 +182,11 @@ LIMITS = [
     "It does not say that the data are gone from copies of earlier versions that left the controller's hands.",
     "Whoever holds the model before and the model after can compare them and learn something about what left.",
     "The measurements are estimates with intervals; a test that found nothing does not show that nothing can be found.",
+]
+LIMITS_OF_GUARDS = [
+    "Nothing was removed from the weights: whoever has the files of the model has the data as before.",
+    "A guard can recognise what it hides, and so can whoever has it: it is no less personal than the model.",
+    "It is no answer to the requests, and no deadline moves because of it.",
 ]
 FEW = "The batch covers {n} data subjects: with so few, a comparison of the two versions points at them."
 NOT_MEASURED = "Not measured, because the numbers at hand did not allow it: {metrics}."
@@ -221,9 +237,10 @@ def _unit(base: BaseView | None) -> str:
 
 def _choice(attempts: Sequence[AttemptView]) -> str:
     """What was chosen on forget-set scores, which no theorem covers (DESIGN section 2)."""
-    measured = [one.rung for one in attempts[:-1] if one.outcome is AttemptOutcome.GATES_FAILED]
-    why = LATER_RUNG.format(rungs=", ".join(measured)) if measured else FIRST_RUNG
-    return CHOSEN_BY_GATES.format(why=why)
+    told = {AttemptOutcome.GATES_FAILED: LATER_RUNG, AttemptOutcome.INTERIM: GUARDED}
+    measured = {outcome: [one.rung for one in attempts[:-1] if one.outcome is outcome] for outcome in told}
+    parts = [told[outcome].format(rungs=", ".join(rungs)) for outcome, rungs in measured.items() if rungs]
+    return CHOSEN_BY_GATES.format(why=", and ".join(parts) or FIRST_RUNG)
 
 
 def not_learned(learned: Mapping[str, Any]) -> str:
@@ -236,11 +253,12 @@ def not_learned(learned: Mapping[str, Any]) -> str:
     )
 
 
-def limits_of(batch: BatchView, missing: Sequence[str] = ()) -> list[str]:
-    """What the report does not claim; `missing` are metrics that could not be measured."""
+def limits_of(batch: BatchView, missing: Sequence[str] = (), *, interim: bool = False) -> list[str]:
+    """What the report does not claim; `missing` are metrics that could not be measured, `interim` is a guard's."""
     subjects = batch.plan["subjects"]
+    told = [*(LIMITS_OF_GUARDS if interim else ()), *LIMITS]
     few = [FEW.format(n=subjects)] if subjects < SMALL else []
-    return LIMITS + few + ([NOT_MEASURED.format(metrics=", ".join(missing))] if missing else [])
+    return told + few + ([NOT_MEASURED.format(metrics=", ".join(missing))] if missing else [])
 
 
 def _of_base(policy: Policy, base: BaseView, *, units: int) -> dict[str, Any]:

@@ -4,6 +4,9 @@
 2. A bundle is written over a fresh checkpoint, and our own offline verifier judges it under our own policy.
 3. Only a bundle that it accepts takes its place, and only then is the version made current, in one
    transaction with the deletion budget and the items. A bundle that fails leaves everything as it was.
+
+A guard that held is published in the same way while its batch goes on: its version becomes the current one, and nothing
+else happens. No item moves and no budget is spent (`docs/adr/0022`).
 """
 
 import hashlib
@@ -14,19 +17,20 @@ from typing import Any
 from audits import budget, dsse, mechanisms, statement, verify
 from audits.render import html
 from compliance import policy as policies
-from compliance.certification.report import ended_attempts, predicate_of
+from compliance.certification.report import ended_attempts, is_interim, predicate_of
 from compliance.desk import Desk
 from compliance.errors import ConflictError, UnavailableError
 from compliance.ledger.entries import rfc3339
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import ItemState
-from compliance.ledger.views import AttemptView, BatchView, Claim
+from compliance.ledger.views import AttemptView, BatchView, Claim, ReportView
 from compliance.policy import Policy
+from engine.contract import Guarantee
 
 
 def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) -> None:
     """Sign, log, verify and publish; UnavailableError when our own verifier rejects the bundle."""
-    payload, index, key_index = _log_report(desk, claim, batch)
+    payload, index, key_index = _log_report(desk, claim, batch, attempt)
     published = desk.publish()
     key = desk.signers["report"]
     files = {
@@ -38,7 +42,7 @@ def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) ->
         "evidence.json": attempt.record["numbers"].encode(),
         "report.html": html.page(payload),
     }
-    partial = _write_bundle(desk, batch, files)
+    partial = _write_bundle(_partial(desk, batch, interim=is_interim(attempt)), files)
     weights = desk.store.model_path(attempt.record["weightsDigest"])
     verdict = verify.verify(partial, desk.policy_text(), model=weights)
     if not verdict.ok:
@@ -48,29 +52,38 @@ def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) ->
     _publish(desk, claim, batch, attempt, hashlib.sha256(payload).hexdigest())
 
 
-def place_bundle(desk: Desk, batch: BatchView) -> None:
-    """Move the verified bundle of a published batch to its place; repeated after a crash, it does nothing."""
-    partial = _partial(desk, batch)
-    if partial.is_dir():
-        target = bundle_path(desk, batch)
+def place_bundle(desk: Desk, batch: BatchView, *, interim: bool = False) -> None:
+    """Move the verified bundle of a published batch, or of its guard, to its place; after a crash it does nothing."""
+    partial = _partial(desk, batch, interim=interim)
+    with desk.read() as ledger:
+        report = report_of(ledger, batch, interim=interim)
+    if report is not None and partial.is_dir():
+        target = bundle_path(desk, report)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
 
 
-def bundle_path(desk: Desk, batch: BatchView) -> Path:
-    """Where the bundle of a batch lies: under the model's name and the number of the version it published."""
+def report_of(ledger: Ledger, batch: BatchView, *, interim: bool = False) -> ReportView | None:
+    """The published report on a batch's end, or on its guard (`interim`); None while there is none."""
+    classes = {version.report_digest: version.guarantee for version in ledger.versions(batch.model_id)}
+    for report in ledger.reports_of(batch.id):
+        if report.digest in classes and (classes[report.digest] == Guarantee.SUPPRESSION) is interim:
+            return report
+    return None
+
+
+def bundle_path(desk: Desk, report: ReportView) -> Path:
+    """Where a report's bundle lies: under the model's name and the number of the version it published."""
     with desk.read() as ledger:
-        model = ledger.model(batch.model_id)
-        numbers = {v.report_digest: v.number for v in ledger.versions(model.id)}
-        digests = {report.batch_id: report.digest for report in ledger.reports()}
-    number = numbers.get(digests.get(batch.id), 0)
-    return desk.settings.workdir / "bundles" / f"{model.name}-v{number}"
+        model = ledger.model(ledger.batch(report.batch_id).model_id)
+        numbers = {version.report_digest: version.number for version in ledger.versions(model.id)}
+    return desk.settings.workdir / "bundles" / f"{model.name}-v{numbers.get(report.digest, 0)}"
 
 
-def _log_report(desk: Desk, claim: Claim, batch: BatchView) -> tuple[bytes, int, int]:
+def _log_report(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) -> tuple[bytes, int, int]:
     now, report_id, key = desk.clock(), desk.ids(), desk.signers["report"]
     with desk.transaction() as ledger:
-        attempts = ended_attempts(ledger, claim.run_id)
+        attempts = ended_attempts(ledger, attempt)
         predicate: Any = predicate_of(ledger, batch, attempts, report_id=report_id, created_at=rfc3339(now))
         payload = statement.build(predicate)
         index = ledger.log_report(
@@ -85,12 +98,11 @@ def _log_report(desk: Desk, claim: Claim, batch: BatchView) -> tuple[bytes, int,
         return payload, index, ledger.service_key(key.key_id).log_index
 
 
-def _partial(desk: Desk, batch: BatchView) -> Path:
-    return desk.settings.workdir / "bundles" / f".{batch.id}.partial"
+def _partial(desk: Desk, batch: BatchView, *, interim: bool) -> Path:
+    return desk.settings.workdir / "bundles" / f".{batch.id}{'.interim' if interim else ''}.partial"
 
 
-def _write_bundle(desk: Desk, batch: BatchView, files: dict[str, bytes]) -> Path:
-    folder = _partial(desk, batch)
+def _write_bundle(folder: Path, files: dict[str, bytes]) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, content in files.items():
@@ -101,8 +113,9 @@ def _write_bundle(desk: Desk, batch: BatchView, files: dict[str, bytes]) -> Path
 def _publish(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView, report_digest: str) -> None:
     now, record = desk.clock(), attempt.record
     with desk.transaction() as ledger:
-        ledger.move_batch_items(claim, state=ItemState.PUBLISHED, now=now)
-        policy = policies.parse(ledger.model(batch.model_id).policy)
+        ledger.check_claim(claim)
+        if not is_interim(attempt):
+            _account(desk, ledger, claim, batch, record["newBase"])
         ledger.publish_version(
             version_id=desk.ids(),
             model_id=batch.model_id,
@@ -113,10 +126,15 @@ def _publish(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView, r
             report_digest=report_digest,
             now=now,
         )
-        if record["newBase"] is not None:
-            _replace_base(desk, ledger, batch, record["newBase"])
-        else:
-            _spend(desk, ledger, batch, policy)
+
+
+def _account(desk: Desk, ledger: Ledger, claim: Claim, batch: BatchView, made: dict[str, Any] | None) -> None:
+    """The items are published, and a DP base pays for them or is replaced."""
+    ledger.move_batch_items(claim, state=ItemState.PUBLISHED, now=desk.clock())
+    if made is not None:
+        _replace_base(desk, ledger, batch, made)
+    else:
+        _spend(desk, ledger, batch, policies.parse(ledger.model(batch.model_id).policy))
 
 
 def _replace_base(desk: Desk, ledger: Ledger, batch: BatchView, made: dict[str, Any]) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 from audits import log
 from compliance import policy as policies
 from compliance.certification.guarantee import guarantee_of, limits_of
+from compliance.errors import ConflictError
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import AttemptOutcome
-from compliance.ledger.views import AttemptView, BaseView, BatchView, ReportView, RequestView
+from compliance.ledger.views import AttemptView, BaseView, BatchView, ReportView, RequestView, VersionView
 from compliance.policy import Policy
 
 ATTEMPT_KEYS = ("code", "why", "weightsDigest", "gates", "seconds")
@@ -23,11 +24,11 @@ RENEWED = (
 def predicate_of(
     ledger: Ledger, batch: BatchView, attempts: Sequence[AttemptView], *, report_id: str, created_at: str
 ) -> dict[str, Any]:
-    """The predicate; `attempts` end with the one that passed."""
+    """The predicate; `attempts` end with the one that passed, and it tells of that one."""
     passed = attempts[-1]
     model = ledger.model(batch.model_id)
     policy = policies.parse(model.policy)
-    before = ledger.current_version(model.id)
+    before = planned_on(ledger, batch)
     previous = _previous(ledger, batch)
     record = passed.record
     return {
@@ -42,12 +43,12 @@ def predicate_of(
             "modelId": model.id,
             "before": {"version": before.number, "digest": before.digest, "files": before.files},
             "after": {
-                "version": before.number + 1,
+                "version": ledger.current_version(model.id).number + 1,
                 "digest": record["weightsDigest"],
                 "files": record["files"],
             },
         },
-        "dataset": _dataset(ledger, batch, model.dataset_id),
+        "dataset": _dataset(ledger, batch, model.dataset_id, interim=is_interim(passed)),
         "method": record["method"],
         "guarantee": _guarantee(attempts, policy, ledger.base(model.id), batch),
         "policy": {
@@ -64,7 +65,7 @@ def predicate_of(
             for key in ("suite", "suiteVersion", "seed", "seedCheckpoint", "evidenceDigest", "findings")
         },
         "gates": record["gates"],
-        "limits": limits_of(batch, record["notMeasured"]),
+        "limits": limits_of(batch, record["notMeasured"], interim=is_interim(passed)),
         "previousReportDigest": None if previous is None else previous.digest,
         "witnessed": False,
     }
@@ -83,14 +84,38 @@ def _guarantee(
     return told | {"statement": f"{told['statement']} {renewed}"}
 
 
-def ended_attempts(ledger: Ledger, run_id: str) -> list[AttemptView]:
-    """The run's attempts in the order they ended, the published one last."""
-    ended = [a for a in ledger.attempts(run_id) if a.outcome is not AttemptOutcome.RUNNING]
-    return sorted(ended, key=lambda a: (a.outcome is AttemptOutcome.PUBLISHED, a.log_index))
+def planned_on(ledger: Ledger, batch: BatchView) -> VersionView:
+    """The version that a batch starts from; while its guard is in use it is not the current one.
+
+    ConflictError when the model has no version with those weights.
+    """
+    found = [version for version in ledger.versions(batch.model_id) if version.digest == batch.plan["beforeDigest"]]
+    if not found:
+        message = "the model has no version with the weights that the batch was planned on; nothing was done"
+        raise ConflictError(message, code="version-changed")
+    return found[-1]
+
+
+def is_interim(attempt: AttemptView) -> bool:
+    """Whether the attempt made a guard that held, which fulfils nothing."""
+    return attempt.outcome is AttemptOutcome.INTERIM
+
+
+def ended_attempts(ledger: Ledger, last: AttemptView) -> list[AttemptView]:
+    """The attempts of a run up to `last`, in the order they ended."""
+    end = _ended(last)
+    return sorted((one for one in ledger.attempts(last.run_id) if 0 <= _ended(one) <= end), key=_ended)
+
+
+def _ended(attempt: AttemptView) -> int:
+    """Where the log has an attempt's end; -1 while it runs."""
+    return -1 if attempt.log_index is None else attempt.log_index
 
 
 def _previous(ledger: Ledger, batch: BatchView) -> ReportView | None:
-    earlier = [report for report in ledger.reports() if report.batch_id != batch.id]
+    """The report before this one, which may be that on the batch's own guard; not one of its that was never out."""
+    reports = ledger.reports()
+    earlier = [report for report in reports if report.batch_id != batch.id or ledger.is_published(report)]
     return earlier[-1] if earlier else None
 
 
@@ -117,8 +142,10 @@ def _accounted(requests: Sequence[RequestView], previous: ReportView | None) -> 
     ]
 
 
-def _dataset(ledger: Ledger, batch: BatchView, dataset_id: str) -> dict[str, Any]:
+def _dataset(ledger: Ledger, batch: BatchView, dataset_id: str, *, interim: bool) -> dict[str, Any]:
     dataset = ledger.dataset(dataset_id)
+    if interim:
+        return {"name": dataset.name, "beforeDigest": dataset.digest, "afterDigest": dataset.digest, "removed": 0}
     return {
         "name": dataset.name,
         "beforeDigest": dataset.digest,

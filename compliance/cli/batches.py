@@ -15,7 +15,7 @@ from compliance.cli.progress import following
 from compliance.errors import NotAllowedError, UnavailableError
 from compliance.execution.run import run as execute
 from compliance.ledger.ledger import Ledger
-from compliance.ledger.lifecycle import RunState
+from compliance.ledger.lifecycle import AttemptOutcome, RunState
 from compliance.ledger.views import AttemptView, BatchView, ModelView
 from compliance.planning import plan_batch
 from compliance.wiring import Services
@@ -28,6 +28,7 @@ _LABELS = {
     "requests": "Requests",
     "subjects": "Data subjects",
     "records": "Records",
+    "interim": "Guarded by",
     "rung": "Published by",
     "planned_at": "Planned",
     "challenge_ends": "Sealed until",
@@ -152,7 +153,7 @@ def _enqueue(desk: Services, batch: BatchView) -> None:
 
 
 def _value(ledger: Ledger, batch: BatchView) -> dict[str, Any]:
-    published = [one.rung for one in ledger.attempts(batch.run_id) if one.outcome == "published"]
+    rungs = {one.outcome: one.rung for one in ledger.attempts(batch.run_id)}
     return {
         "id": batch.id,
         "model": ledger.model(batch.model_id).name,
@@ -160,7 +161,8 @@ def _value(ledger: Ledger, batch: BatchView) -> dict[str, Any]:
         "requests": len(batch.plan["requests"]),
         "subjects": batch.plan["subjects"],
         "records": batch.plan["records"],
-        "rung": published[-1] if published else None,
+        "interim": rungs.get(AttemptOutcome.INTERIM),
+        "rung": rungs.get(AttemptOutcome.PUBLISHED),
         "run_id": batch.run_id,
         "planned_at": batch.planned_at,
         "challenge_ends": batch.challenge_ends,

@@ -23,7 +23,7 @@ from compliance.ledger.views import DataSetView, ModelView, VersionView
 from compliance.policy import Policy
 from compliance.store import check_model
 from compliance.wiring import Services
-from engine.contract import TASKS
+from engine.contract import TASKS, Guarantee
 
 app = group()
 _LABELS = {
@@ -46,6 +46,7 @@ _LABELS = {
 }
 _COLUMNS = {"name": "Name", "dataset": "Data set", "version": "Version", "guarantee": "Guarantee"}
 _COLUMNS |= {"base": "DP base", "deleted": "Deleted", "left": "Left", "every_seconds": "Every (s)"}
+GUARDED = "suppression: a guard, the weights still hold the data"
 _EMPTY = "There is no model yet; train one with 'expunge model train NAME --dataset NAME'."
 _VERSIONS = {"number": "Version", "state": "State", "guarantee": "Guarantee", "published_at": "Published"}
 
@@ -70,8 +71,10 @@ def _list(values: Sequence[Mapping[str, Any]]) -> Iterable[RenderableType]:
 
 
 def _told(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The value with its deletion budget in words."""
+    """The value with its deletion budget in words, and suppression as what it is."""
     found = value["budget"]
+    if value["guarantee"] == Guarantee.SUPPRESSION:
+        value = {**value, "guarantee": GUARDED}
     if found is None:
         return dict(value)
     bound = "none" if found["epsilon"] is None else f"epsilon {found['epsilon']:.2f}"

@@ -67,7 +67,7 @@ def export(
         raise InvalidInputError("the folder of --out exists already; name a new one", code="out-exists")
     with open_desk(workdir) as desk:
         with desk.read() as ledger:
-            bundle = _bundle(desk, ledger, ledger.report(report_id))
+            bundle = _bundle(desk, ledger.report(report_id))
         if bundle is None:
             message = "the bundle of this report is not in its place; finish it with 'expunge batch run ID'"
             raise NotFoundError(message, code="no-bundle")
@@ -109,13 +109,13 @@ def _value(desk: Services, ledger: Ledger, view: ReportView) -> dict[str, Any]:
         "created_at": view.created_at,
         "digest": view.digest,
         "log_index": view.log_index,
-        "bundle": _bundle(desk, ledger, view),
+        "bundle": _bundle(desk, view),
     }
 
 
-def _bundle(desk: Services, ledger: Ledger, view: ReportView) -> Path | None:
-    """Where the report's bundle lies; None until its batch is published."""
-    path = bundle_path(desk, ledger.batch(view.batch_id))
+def _bundle(desk: Services, view: ReportView) -> Path | None:
+    """Where the report's bundle lies; None until its version is published."""
+    path = bundle_path(desk, view)
     return path if path.is_dir() else None
 
 

@@ -3,7 +3,7 @@
 1. The rung's weights are made and moved under their digest.
 2. The digest is logged, and a checkpoint over it is signed: from here on the weights cannot change.
 3. The test items are drawn with the seed of that checkpoint, and the models are measured.
-4. The gates are judged on the intervals, and the outcome is logged, whatever it is.
+4. The gates are judged on the intervals, and the outcome is logged, whatever it is. A guard that holds is `interim`.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from typing import Any
 
 import audits.log
 from audits.gates import Result, blocks, judge_all
+from compliance import policy as policies
 from compliance.certification.guarantee import not_learned
 from compliance.desk import Desk
 from compliance.execution.process import Engine, EngineFailedError
@@ -173,7 +174,8 @@ class Attempt:
         blocking = [result for result in results if blocks(record["class"], result.outcome)]
         record["gates"] = [result.to_json() for result in results]
         if not blocking:
-            self._finish(AttemptOutcome.PUBLISHED, record)
+            guards = policies.suppresses(self._rung.name)
+            self._finish(AttemptOutcome.INTERIM if guards else AttemptOutcome.PUBLISHED, record)
             return Measured(record=record, passed=True)
         record["code"], record["why"] = "gates-failed", _why(blocking)
         if self._rung.name == "dp2" and record["class"] == "empirical" and self._rung.base is not None:
@@ -192,7 +194,12 @@ class Attempt:
         """Weights that failed their gates still hold what was to be forgotten, if no model is of these very bytes."""
         made = (record["weightsDigest"], (record["newBase"] or {}).get("digest"))
         with self._desk.read() as ledger:
-            unused = [digest for digest in made if digest is not None and not ledger.in_use(digest)]
+            batch = self._rung.batch.id
+            unused = [
+                digest
+                for digest in made
+                if digest is not None and not ledger.in_use(digest) and not ledger.awaits_weights(digest, besides=batch)
+            ]
         for digest in unused:
             shutil.rmtree(self._desk.store.model_path(digest), ignore_errors=True)
 

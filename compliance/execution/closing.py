@@ -76,7 +76,8 @@ def _encrypt(
     if base is not None:
         folders["base"] = base
     for name, folder_digest in folders.items():
-        folder, keep = store.model_path(folder_digest), ledger.in_use(folder_digest)
+        folder = store.model_path(folder_digest)
+        keep = ledger.in_use(folder_digest) or ledger.awaits_weights(folder_digest, besides=batch.id)
         store.seal_folder(desk.vault, key, folder=folder, batch_id=batch.id, name=name, keep=keep)
 
 

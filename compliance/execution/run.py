@@ -3,6 +3,9 @@
 A run that is claimed again goes on where the ledger says it is: rungs that failed are not tried again, an
 attempt that passed is certified, a published batch is sealed. The engine and the reference run beside
 each other when two threads are allowed, because two single-threaded trainings beat one that is doubled.
+
+A guard that holds its gates is published at once, as a version that fulfils nothing, and the climb goes on from
+the weights without it (`docs/adr/0022`).
 """
 
 from collections.abc import Mapping
@@ -15,7 +18,8 @@ from typing import Any
 import structlog
 
 from compliance import policy as policies
-from compliance.certification.publishing import certify, place_bundle
+from compliance.certification.publishing import certify, place_bundle, report_of
+from compliance.certification.report import is_interim, planned_on
 from compliance.desk import Desk
 from compliance.errors import ConflictError, NotAllowedError
 from compliance.execution.attempts import Attempt
@@ -29,6 +33,10 @@ from compliance.ledger.lifecycle import AttemptOutcome, ItemState
 from compliance.ledger.views import AttemptView, BatchView, Claim
 
 MAX_EPOCHS = 5
+EXHAUSTED = {  # by whether a guard was published
+    False: "no rung of the ladder held its gates; nothing was published, and the batch waits for an operator",
+    True: "no rung that removes anything held its gates; the guard stays in use, and the batch waits for an operator",
+}
 PUBLISHED = {ItemState.PUBLISHED, ItemState.SEALED, ItemState.FULFILLED}
 _log = structlog.get_logger("expunge.run")
 
@@ -89,7 +97,7 @@ class _Execution:
         with desk.read() as ledger:
             self._batch: BatchView = ledger.batch(claim.batch_id)
             self._model = ledger.model(self._batch.model_id)
-            self._version = ledger.current_version(self._model.id)
+            self._version = planned_on(ledger, self._batch)
             self._base = ledger.base(self._model.id)
         self._policy = policies.parse(self._model.policy)
 
@@ -120,31 +128,55 @@ class _Execution:
         """An attempt of an earlier claim that passed and whose weights, and new base, are still there."""
         for attempt in self._attempts():
             if attempt.outcome is AttemptOutcome.PUBLISHED:
-                for kept in (attempt.record["weightsDigest"], (attempt.record["newBase"] or {}).get("digest")):
-                    if kept is not None:
-                        self._desk.store.check(kept)
+                self._check_weights(attempt)
                 return attempt
         return None
 
+    def _check_weights(self, attempt: AttemptView) -> None:
+        """UnavailableError unless what an attempt made is in the store as it was."""
+        for kept in (attempt.record["weightsDigest"], (attempt.record["newBase"] or {}).get("digest")):
+            if kept is not None:
+                self._desk.store.check(kept)
+
+    def _guard(self, lease: Lease) -> bool:
+        """Publish the guard of an interim attempt, unless that was done; whether there is one."""
+        interim = next((attempt for attempt in self._attempts() if is_interim(attempt)), None)
+        if interim is None:
+            return False
+        with self._desk.read() as ledger:
+            published = report_of(ledger, self._batch, interim=True) is not None
+        if not published:
+            self._check_weights(interim)
+            lease.check()
+            certify(self._desk, self._claim, self._batch, interim)
+        place_bundle(self._desk, self._batch, interim=True)
+        return True
+
     def _climb(self, lease: Lease) -> AttemptView:
         """Try the planned rungs that have not failed yet, in order; NotAllowedError when none holds."""
+        guarded = self._guard(lease)
         with self._desk.read() as ledger:
             space = open_workspace(ledger, self._desk.store, claim=self._claim, batch=self._batch, model=self._model)
         self._stack.callback(space.close)
         reference = self._start_reference(space)
-        failed = {a.rung for a in self._attempts() if a.outcome is AttemptOutcome.GATES_FAILED}
-        for entry in self._batch.plan["rungs"]:
-            if entry["rung"] in failed:
+        for entry in self._left():
+            if guarded and policies.suppresses(entry["rung"]):
                 continue
             if entry["refused"] is not None:
                 self._refuse(entry)
                 continue
             if self._try(entry["rung"], space, reference, lease):
                 passed = self._passed()
-                assert passed is not None  # noqa: S101 - logged by the attempt that just passed
-                return passed
-        message = "no rung of the ladder held its gates; nothing was published, and the batch waits for an operator"
-        raise NotAllowedError(message, code="ladder-exhausted")
+                if passed is not None:
+                    return passed
+                guarded = self._guard(lease)
+        raise NotAllowedError(EXHAUSTED[guarded], code="ladder-exhausted")
+
+    def _left(self) -> list[Mapping[str, Any]]:
+        """The planned rungs that have not been judged."""
+        judged = {AttemptOutcome.GATES_FAILED, AttemptOutcome.INTERIM}
+        ended = {attempt.rung for attempt in self._attempts() if attempt.outcome in judged}
+        return [entry for entry in self._batch.plan["rungs"] if entry["rung"] not in ended]
 
     def _refuse(self, entry: Mapping[str, Any]) -> None:
         """Log that the plan had refused a rung, once."""

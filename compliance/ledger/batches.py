@@ -116,6 +116,18 @@ class Batches(Requests):
             query = query.where(tables.Batch.model_id == model_id)
         return [self.batch(batch_id) for batch_id in self._session.scalars(query)]
 
+    def awaits_weights(self, digest: str, *, besides: str) -> bool:
+        """Whether a batch that has not ended, other than `besides`, starts from the weights with this digest.
+
+        While a guard is in use they are no model's current version.
+        """
+        query = (
+            select(tables.Batch.plan)
+            .join(tables.Run, tables.Run.batch_id == tables.Batch.id)
+            .where(tables.Batch.id != besides, tables.Run.state != RunState.DONE)
+        )
+        return any(plan.get("beforeDigest") == digest for plan in self._session.scalars(query))
+
     def batch_items(self, batch_id: str) -> list[ItemView]:
         """The items of a batch."""
         query = select(tables.Item.request_id).where(tables.Item.batch_id == batch_id).order_by(tables.Item.id)
@@ -209,6 +221,10 @@ class Batches(Requests):
         if run.state == RunState.STUCK:
             run.state = RunState.QUEUED
 
+    def check_claim(self, claim: Claim) -> None:
+        """ConflictError when another worker has taken the run over."""
+        self._fenced(claim)
+
     def _fenced(self, claim: Claim) -> tables.Run:
         run = self._get(tables.Run, claim.run_id, "run")
         if run.epoch != claim.epoch or run.state != RunState.CLAIMED:
@@ -294,11 +310,15 @@ class Batches(Requests):
         ledger_to: int,
         now: datetime,
     ) -> int:
-        """Log a signed report's digest; it is published only after its own verification."""
+        """Log a signed report's digest; it is published only after its own verification.
+
+        A report of the batch that was never published is dropped: its bundle was rejected, or lost in a crash.
+        """
         self._fenced(claim)
         data = {"reportId": report_id, "reportDigest": digest, "keyId": key_id}
         index = self._append(EntryKind.REPORT_LOGGED, data, now)
-        self._session.execute(delete(tables.Report).where(tables.Report.batch_id == claim.batch_id))
+        stale = [report.id for report in self.reports_of(claim.batch_id) if not self.is_published(report)]
+        self._session.execute(delete(tables.Report).where(tables.Report.id.in_(stale)))
         self._session.add(
             tables.Report(
                 id=report_id,
@@ -315,6 +335,15 @@ class Batches(Requests):
     def reports(self) -> list[ReportView]:
         """Every report, oldest first."""
         return [_report(row) for row in self._session.scalars(select(tables.Report).order_by(tables.Report.log_index))]
+
+    def reports_of(self, batch_id: str) -> list[ReportView]:
+        """The reports of a batch, oldest first: of a guard where there was one, then of its end."""
+        return [report for report in self.reports() if report.batch_id == batch_id]
+
+    def is_published(self, report: ReportView) -> bool:
+        """Whether a version came out with this report."""
+        version = tables.ModelVersion
+        return self._session.scalar(select(version.id).where(version.report_digest == report.digest)) is not None
 
     def report(self, report_id: str) -> ReportView:
         """One report; NotFoundError."""

@@ -58,6 +58,7 @@ class AttemptOutcome(StrEnum):
 
     RUNNING = "running"
     PUBLISHED = "published"
+    INTERIM = "interim"  # a guard that held: a version of its own, which fulfils nothing
     GATES_FAILED = "gates_failed"
     REFUSED = "refused"
     ERROR = "error"

@@ -349,7 +349,7 @@ class Report(Table):
 
     __tablename__ = "reports"
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"), unique=True)
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"), index=True)
     digest: Mapped[str] = mapped_column(String(64))
     envelope: Mapped[bytes]
     log_index: Mapped[int] = mapped_column(BigInteger)

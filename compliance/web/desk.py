@@ -190,8 +190,8 @@ class DeskPages:
         return self._page(request, "desk_models.html", models=found)
 
     def report(self, request: Request) -> Response:
-        """The report of a batch."""
-        return report_page(self.desk, request.path_params["batch_id"])
+        """The report of a batch, or of the guard before its end."""
+        return report_page(self.desk, request.path_params["batch_id"], interim="interim" in request.query_params)
 
     def _act(
         self,
@@ -302,6 +302,7 @@ class DeskPages:
             "run": batch.run_state.value,
             "tried": ", ".join(tried) or "nothing yet",
             "report": batch.id if has_report(self.desk, batch.id) else None,
+            "interim": batch.id if has_report(self.desk, batch.id, interim=True) else None,
         }
 
     def _page(

@@ -6,6 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import Connection
+
 from compliance import registry
 from compliance.ledger.views import BatchView, Claim, Subject
 from compliance.planning import plan_batch
@@ -157,6 +161,14 @@ def claimed(desk: Services, run_id: str) -> Claim:
     taken = claim(desk, run_id)
     assert taken is not None
     return taken
+
+
+def before_guards(connection: Connection) -> None:
+    """Put the table of reports back to what it was when a batch had one."""
+    operations = Operations(MigrationContext.configure(connection))
+    with operations.batch_alter_table("reports") as table:
+        table.drop_index("ix_reports_batch_id")
+        table.create_unique_constraint("uq_reports_batch_id", ["batch_id"])
 
 
 def log_size(desk: Services) -> int:

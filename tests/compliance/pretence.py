@@ -6,6 +6,7 @@ weights are a few bytes, and every measurement is a success.
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from tests.compliance.builders import add_dataset, person, rows
 from tests.compliance.conftest import verified_request
 
 ZERO = "0" * 64
+GUARDING = "eco"  # the method that leaves the weights as they are
 LEARNED = {"startLoss": 5.5, "unigramLoss": 5.0, "baseLoss": 4.0, "margin": 0.5, "learned": True}
 POLICY = """
 name = "records"
@@ -107,7 +109,9 @@ class PretendEngine:
         """A folder of a few bytes for what makes a model, and perfect findings for what measures one."""
         self.before(job)
         progress({"event": "progress", "stage": "pretending", "fraction": 1.0})
-        if job.out is not None:
+        if job.method == GUARDING:
+            _guarded(Path(job.out or ""), Path(job.model or ""))
+        elif job.out is not None:
             _folder(Path(job.out), job.to_json())
         return _evidence(job)
 
@@ -127,6 +131,12 @@ def _folder(path: Path, text: str) -> None:
     path.mkdir(parents=True)
     (path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}\n')
     (path / "model.safetensors").write_bytes(hashlib.sha256(text.encode()).digest())
+
+
+def _guarded(path: Path, model: Path) -> None:
+    shutil.copytree(model, path)
+    (path / "guard").mkdir()
+    (path / "guard" / "guard.json").write_text("{}\n")
 
 
 def _evidence(job: Job) -> Evidence:

@@ -41,7 +41,8 @@ def report(services: Services) -> str:
             ledger_to=1,
             now=services.clock(),
         )
-    write(bundle_path(services, batch), operator.files())
+        report = ledger.report("report-7f3a")
+    write(bundle_path(services, report), operator.files())
     return "report-7f3a"
 
 
