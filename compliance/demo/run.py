@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from compliance.ledger.views import BatchView, DataSetView, ModelView
 from compliance.planning import split_by_subjects
 from compliance.registry import add_dataset, read_lines
 from compliance.wiring import Services, open_services, prepare
+from engine.corpus import Record
 
 SEED = 20261121
 MARKER = ".expunge-demo"
@@ -123,9 +125,7 @@ class _Demo:
 
         def beside(start_digest: str) -> None:
             records = services.store.records(data[story.dataset].id)
-            leaving = [person.email for person in corpus.people]
-            gone = [story.by_agent, story.by_agent + story.by_form][: story.batches]
-            retained = [split_by_subjects(services.vault, records, leaving[:count]).retain for count in gone]
+            retained = retained_sets(services, records, story, corpus)
             references.append(
                 train_references(
                     services,
@@ -148,17 +148,19 @@ class _Demo:
         settings, people, story = services.settings, corpus.people, self._story
         visitor.sign_in(settings.operator_token.get_secret_value())
         ((_, token),) = settings.agents.items()
-        by_agent = visitor.file_as_agent(token.get_secret_value(), people[: story.by_agent])
-        for request_id in by_agent:
-            visitor.confirm_by_api(request_id)
-        for request_id in by_agent:
-            visitor.approve(request_id)
+        if story.by_agent:
+            by_agent = visitor.file_as_agent(token.get_secret_value(), people[: story.by_agent])
+            for request_id in by_agent:
+                visitor.confirm_by_api(request_id)
+            for request_id in by_agent:
+                visitor.approve(request_id)
         self._journey.reach("requests", 0.6, "requests of the agent")
         with services.transaction() as ledger:
             ledger.schedule(model_id=model.id, every_seconds=EVERY_SECONDS, now=services.clock())
-        self._await(services, stack, model, number=1, ended=False)
+        if story.by_agent:
+            self._await(services, stack, model, number=1, ended=False)
         for person in people[story.by_agent : story.by_agent + story.by_form]:
-            status = visitor.file_by_form(person)
+            status = visitor.file_by_form(person, scope=story.wish.scope, target=story.wish.target)
             receipt = visitor.receipt(status)
             (self._workdir / "receipts").mkdir(exist_ok=True)
             request_id = visitor.confirm_by_form(person)
@@ -218,8 +220,7 @@ class _Demo:
         tampered = _tampered(bundles[-1], policy, self._workdir / "tampered")
         self._journey.reach("verify", 1.0)
         below = [r["predicate"]["method"]["rung"] for r in results if r["predicate"]["method"]["rung"] != "retrain"]
-        certificate = results[-1]["predicate"]["guarantee"]["certificate"] if results else None
-        budget = budget_of(certificate) if self._story.shows_budget and certificate is not None else None
+        budget = _budget(results) if self._story.shows_budget else None
         return {
             "ok": bool(results) and all(r["verification"]["ok"] for r in results) and not tampered["ok"],
             "workdir": str(self._workdir),
@@ -234,6 +235,19 @@ class _Demo:
         files = {self._story.dataset: corpus.private, "holdout": corpus.holdout, "public": corpus.public}
         field = self._story.subject_field
         return {name: _register(services, name, file, field) for name, file in files.items() if file is not None}
+
+
+def retained_sets(
+    services: Services, records: Sequence[Record], story: Story, corpus: Corpus
+) -> list[tuple[Record, ...]]:
+    """What stays after each batch, so that its reference can be trained ahead."""
+    leaving = [person.email for person in corpus.people]
+    if story.wish.scope == "records":
+        counts = [story.by_agent, story.by_agent + story.by_form][: story.batches]
+        return [split_by_subjects(services.vault, records, leaving[:count]).retain for count in counts]
+    left = split_by_subjects(services.vault, records, leaving[: story.by_agent]).retain
+    without = tuple(record for record in left if not story.wish.concerns(record))
+    return [left, without] if story.by_agent else [without]
 
 
 def _register(services: Services, name: str, file: Path, subject_field: str) -> DataSetView:
@@ -251,6 +265,16 @@ def _register(services: Services, name: str, file: Path, subject_field: str) -> 
             now=services.clock(),
         )
         return ledger.dataset(dataset_id)
+
+
+def _budget(results: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the newest certificate left for those who asked next, and of which version it is; None without one."""
+    for result in reversed(results):
+        certificate = result["predicate"]["guarantee"]["certificate"]
+        found = None if certificate is None else budget_of(certificate)
+        if found is not None:
+            return {**found, "version": result["predicate"]["model"]["after"]["version"]}
+    return None
 
 
 def _verify(bundle: Path, policy: Path) -> dict[str, Any]:

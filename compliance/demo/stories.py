@@ -1,8 +1,9 @@
-"""What a demo is about. Text and pictures differ in what stands here, and in nothing else: the path is `run`'s.
+"""What a demo is about. The three differ in what stands here, and in nothing else: the path is `run`'s.
 
 Text: customers of a support desk, a small language model on a public start, and two batches, the first of an agent's
 people, the second of people with the form. Pictures: contributors of handwritten digits, a classifier that starts from
-nothing, and one batch of an agent's people.
+nothing; an agent's people leave, then a whole class. Domains: digits in six styles, a CLIP from nothing, and one style
+leaves: prompts suppress it at once, and training without it follows.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,9 @@ from typing import Any
 
 from compliance.demo.corpus import Corpus, write_corpus
 from compliance.demo.digits import write_digits
+from compliance.demo.styles import STYLES, write_styles
 from compliance.errors import InvalidInputError
+from engine.corpus import Record
 
 HERE = Path(__file__).parent
 
@@ -24,6 +27,18 @@ class Scale:
     customers: int = 150
     policy: str = field(default_factory=(HERE / "policy.toml").read_text)
     initialise: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What those with the form ask for: their own records, or a class or domain by its name."""
+
+    scope: str = "records"
+    target: str = ""
+
+    def concerns(self, record: Record) -> bool:
+        """Whether a record is of the class or domain."""
+        return self.target == (record.label if self.scope == "class" else record.domain)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,12 +57,13 @@ class Story:
     by_agent: int
     by_form: int
     phases: Mapping[str, float]
+    wish: Wish = Wish()  # of those with the form
     shows_budget: bool = False
 
     @property
     def batches(self) -> int:
         """One for those who ask through an agent, and one for those with the form, where there are any."""
-        return 2 if self.by_form else 1
+        return bool(self.by_agent) + bool(self.by_form)
 
 
 TEXT = Story(
@@ -76,7 +92,7 @@ IMAGE = Story(
     subject_field="units",
     opening=(
         "Real digits of MNIST, four each for {people} contributors who do not exist: {by_agent} will ask through an "
-        "agent. What is forgotten as a whole, the unit, is a contributor."
+        "agent (the unit that is forgotten is a contributor), and {by_form} with the form, for a whole class."
     ),
     write=lambda folder, seed, people: write_digits(folder, seed=seed, contributors=people),
     scale=Scale(
@@ -85,7 +101,8 @@ IMAGE = Story(
         initialise={"architecture": "gabor"},
     ),
     by_agent=3,
-    by_form=0,
+    by_form=1,
+    wish=Wish(scope="class", target="7"),
     phases={
         "start": 4.0,
         "network": 6.0,
@@ -94,18 +111,43 @@ IMAGE = Story(
         "model": 25.0,
         "requests": 5.0,
         "batch 1": 40.0,
+        "batch 2": 60.0,
         "verify": 5.0,
     },
     shows_budget=True,
 )
-STORIES = {"text": TEXT, "image": IMAGE}
+DOMAIN = Story(
+    model="styles",
+    dataset="drawings",
+    subject_field="",
+    opening=(
+        "Real digits of MNIST, {people} of them, each in six styles: {by_form} person asks with the form that a style, "
+        "the outlined digits, be forgotten. Who drew them is not known."
+    ),
+    write=lambda folder, seed, digits: write_styles(folder, seed=seed, digits=digits),
+    scale=Scale(
+        customers=400,
+        policy=(HERE / "styles.toml").read_text(),
+        initialise={"width": 64, "layers": 3, "names": tuple(STYLES)},
+    ),
+    by_agent=0,
+    by_form=1,
+    wish=Wish(scope="domain", target="outlined"),
+    phases={
+        "start": 4.0,
+        "network": 6.0,
+        "model": 60.0,
+        "requests": 5.0,
+        "batch 1": 100.0,
+        "verify": 5.0,
+    },
+)
+STORIES = {"text": TEXT, "image": IMAGE, "domain": DOMAIN}
 
 
 def story_of(task: str) -> Story:
-    """The story of a task; InvalidInputError for one that there is no engine for yet."""
+    """The story of a task; InvalidInputError for one that no demo is about."""
     if task not in STORIES:
-        message = (
-            f"the demo of the task '{task}' waits for the engine of vision-language models; use --task text or image"
-        )
+        message = f"the demo has no task '{task}'; use --task {', '.join(STORIES)}"
         raise InvalidInputError(message, code="unknown-task")
     return STORIES[task]

@@ -19,12 +19,18 @@ WORDS = {
     "ta": "right, others",
     "mia_auc": "member AUC",
     "forget_loss": "loss, left",
+    "mem": "right, stay",
+    "for": "wrong, left",
+    "h": "mean of both",
+    "domain_probe": "style told",
 }
 OUTCOMES = {"held": "held", "underpowered": "weak", "contradicted": "against", "missing": "missing"}
 CLASSES = {
     "exact": "exact: never trained on the forgotten data",
     "certified": "certified: an (ε, δ) bound",
+    "conditional": "conditional: an (ε, δ) bound that rests on an estimate",
     "empirical": "empirical: measurements only",
+    "suppression": "suppression: the weights still hold the data; the requests stay open",
 }
 
 
@@ -42,7 +48,8 @@ def show(console: Console, batches: Sequence[Mapping[str, Any]]) -> None:
 
 def show_budget(console: Console, budget: Mapping[str, Any]) -> None:
     """Print what the certificate leaves for those who ask next."""
-    table = Table(pad_edge=False, box=SIMPLE_HEAD, show_edge=False, title="Deletion budget", title_justify="left")
+    title = f"Deletion budget after version {budget['version']}"
+    table = Table(pad_edge=False, box=SIMPLE_HEAD, show_edge=False, title=title, title_justify="left")
     for name in ("so far (unit)", "ε of the group", "limit", "left", "ε of the group with them"):
         table.add_column(name, no_wrap=True)
     cells = (f"{budget['deleted']} ({budget['unit']})", f"{budget['epsilon']:.2f}", f"{budget['limit']:g}")

@@ -44,9 +44,9 @@ class Visitor:
         answer = self._checked(self._http.post("/v1/requests", json=body, headers=headers)).json()
         return [entry["request"]["id"] for entry in answer["requests"]]
 
-    def file_by_form(self, person: Person) -> str:
+    def file_by_form(self, person: Person, *, scope: str = "records", target: str = "") -> str:
         """Fill in the public form; the address of the status page."""
-        fields = self._form("/")
+        fields = self._form("/") | {"scope": scope, "target": target}
         fields |= {"place": "DE", "name": person.name, "email": person.email, "identifiers": "", "statement": ""}
         page = self._checked(self._http.post("/", data=fields))
         return page.url.path.replace("/received/", "/status/")
