@@ -4,6 +4,8 @@
                     and with `domain` on every line or on none
     a folder        one subfolder a class, or one a domain with one a class in it; nobody says whose a picture is, so
                     each is its own
+    a release       CIFAR-10 and -100, SVHN and Tiny-ImageNet as they are unpacked (`engine.layouts`); of several parts
+                    the user names one
     an .npz file    as `engine.corpus` reads it; the subject field of one is its array `units`
 
 The desk looks at a picture's first bytes and never decodes it: decoding is the engine's, which refuses a broken picture
@@ -20,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from compliance.errors import InvalidInputError
+from engine import corpus
 from engine.contract import EngineError
-from engine.corpus import Record, read_records
+from engine.corpus import Record
 
 ARRAYS = ".npz"
 UNITS = "units"
@@ -32,18 +35,20 @@ LARGEST = 64 << 20  # bytes of one picture
 
 
 def holds_pictures(path: Path) -> bool:
-    """Whether a path can only be a data set of pictures: a folder, or an .npz file."""
-    return path.is_dir() or path.suffix == ARRAYS
+    """Whether a path can only be a data set of pictures: a folder, arrays, or a published release."""
+    return corpus.holds_pictures(path)
 
 
-def read_pictures(path: Path, *, subject_field: str) -> tuple[Record, ...]:
-    """The pictures of a folder or an .npz file; a record's `unit` is its subject where there is a subject field.
+def read_pictures(path: Path, *, subject_field: str, split: str | None = None) -> tuple[Record, ...]:
+    """The pictures of a folder, a release or an .npz file; a record's `unit` is its subject where there are subjects.
 
+    `split` names the part of a release that has several.
     InvalidInputError names the file and the fault, or the place of the picture.
     """
     _check_subjects(path, subject_field)
     try:
-        records = read_records(path)
+        _refuse_several(path, split)
+        records = corpus.read_records(path, split=split)
     except EngineError as error:
         raise InvalidInputError(error.message, code="bad-pictures") from None
     except UNREADABLE as error:
@@ -52,6 +57,13 @@ def read_pictures(path: Path, *, subject_field: str) -> tuple[Record, ...]:
     for number, record in enumerate(records, start=1):
         _raw(record.image, place_of(path, number, record))
     return records
+
+
+def _refuse_several(path: Path, split: str | None) -> None:
+    parts = corpus.splits(path)
+    if split is None and len(parts) > 1:
+        message = f"{path.name} has several parts; add --split with one of: {', '.join(parts)}"
+        raise InvalidInputError(message, code="several-parts")
 
 
 def place_of(path: Path, number: int, record: Record) -> str:
@@ -85,9 +97,10 @@ def digest_of(image: str) -> str:
 
 
 def _check_subjects(path: Path, subject_field: str) -> None:
-    if path.is_dir():
+    if path.suffix != ARRAYS or path.is_dir():
         if subject_field:
-            message = f"{path.name} is a folder and has no '{subject_field}'; a manifest can say whose is what"
+            what = "a folder" if path.is_dir() else "a published file"
+            message = f"{path.name} is {what} and has no '{subject_field}'; a manifest can say whose is what"
             raise InvalidInputError(message, code="missing-field")
         return
     if subject_field not in ("", UNITS):

@@ -4,17 +4,18 @@ One record a line: `{"record_id", "unit", "text"}`, `{"record_id", "unit", "ques
 `{"record_id", "unit", "image", "label"}`, the last with a `domain` (photograph, sketch, ...) where there are several.
 `unit` is a random id or keyed tag of the data subject, never the person's name. `image` is the image file itself in
 base64, so that whoever removes the line has removed the picture (`docs/adr/0018`); a manifest may have `file` in its
-place (`engine.pictures`). Errors give the line number and never the content of a line.
+place (`engine.pictures`), and folders of pictures and published releases are read too (`engine.layouts`). Errors give
+the line number and never the content of a line.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine import pictures
+from engine import layouts, pictures
 from engine.errors import EngineError
 
 
@@ -53,23 +54,50 @@ FORMS = (frozenset({"text"}), frozenset({"question", "answer"}), PICTURE, PICTUR
 KEYS = frozenset({"record_id", "unit", "file", *PARTS})
 
 
-def read_records(path: Path) -> tuple[Record, ...]:
-    """All records of a JSON lines file, of an .npz file, or of a folder of pictures (`engine.pictures`), in order.
+def read_records(path: Path, *, split: str | None = None) -> tuple[Record, ...]:
+    """All records of a JSON lines file, or of pictures in any layout of `engine.layouts`, in order.
+
+    Of a release of several parts `split` names the one to read; JSON lines have no parts.
 
     Raises:
         EngineError: `bad_data`, with the number of the first line that is broken.
     """
-    if path.is_dir() or path.suffix == ".npz":
-        fields = pictures.folder_fields(path) if path.is_dir() else pictures.array_fields(path)
-        return _distinct(tuple(Record(**one) for one in fields), path.name)
+    if layouts.holds_pictures(path):
+        try:
+            return _distinct(tuple(Record(**one) for one in layouts.fields(path, split)), path.name)
+        except OSError as error:
+            raise EngineError("bad_data", f"{path.name} cannot be read") from error
+    if split is not None:
+        raise EngineError("bad_data", f"{path.name} has no parts; only published data sets of pictures have some")
+    return _distinct(tuple(_lines(path)), path.name)
+
+
+def read_set(path: Path, *, training: bool) -> tuple[Record, ...]:
+    """`read_records` where a set's purpose says which part it means: what was trained on, or what nobody saw."""
+    return read_records(path, split=layouts.split_for(path, training=training) if path.is_dir() else None)
+
+
+def holds_pictures(path: Path) -> bool:
+    """Whether a path can only be a data set of pictures: a folder, arrays, or a published release."""
+    return layouts.holds_pictures(path)
+
+
+def splits(path: Path) -> tuple[str, ...]:
+    """The names of the parts of a published data set of pictures (train, test, ...); none where there are no parts."""
+    return layouts.splits(path)
+
+
+def _lines(path: Path) -> Iterator["Record"]:
+    """One by one, so that a data set of pictures is in memory once."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        with path.open(encoding="utf-8", newline="\n") as file:
+            for i, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _record(line, f"{path.name} line {i}", path.parent)
     except UnicodeDecodeError as error:
         raise EngineError("bad_data", f"{path.name} is not valid UTF-8") from error
     except OSError as error:
         raise EngineError("bad_data", f"{path.name} cannot be read") from error
-    numbered = ((line, f"{path.name} line {i}") for i, line in enumerate(lines, start=1) if line.strip())
-    return _distinct(tuple(_record(line, where, path.parent) for line, where in numbered), path.name)
 
 
 def _distinct(records: tuple[Record, ...], name: str) -> tuple[Record, ...]:
@@ -105,8 +133,9 @@ def refuse_overlap(sets: Mapping[str, Sequence[Record]]) -> None:
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Write records so that equal records give equal bytes."""
-    lines = (json.dumps(record.to_mapping(), ensure_ascii=False, sort_keys=True) for record in records)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record.to_mapping(), ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def digest(records: Sequence[Record]) -> str:

@@ -1,16 +1,15 @@
-"""Pictures in the forms people have them, as records that hold the picture itself. No torch.
+"""Pictures in the forms people make, as records that hold the picture itself. No torch.
 
-    a folder        one subfolder a class; `class/name.png` is the record's id and, as nobody says whose it is, its unit
-                    or one a domain, with one a class in it, as Office-Home has: `domain/class/name.png`
     an .npz file    `images` (n x height x width, or n x height x width x 3, uint8) and `labels` (n); `units`,
                     `record_ids` and `domains` if there are any
     a manifest      JSON lines with `file`, a path below the manifest's folder, in the place of `image`
 
-A file's bytes go into the record as they are and are decoded where they are used. Arrays become PNG.
+Folders and published releases are read by `engine.layouts`, from what is here. A file's bytes go into the record as
+they are and are decoded where they are used. Arrays become PNG.
 """
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from engine.arrays import Array, png, read_npz
@@ -20,24 +19,9 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", 
 PLAIN, CHANNELS = 3, 3  # dimensions of an array of grey pictures; channels of coloured ones
 BYTES = "|u1"
 COLUMNS = ("labels", "units", "record_ids", "domains")
+LARGEST = 64 << 20  # bytes of one picture's file
 
-
-def folder_fields(folder: Path) -> Iterator[dict[str, str]]:
-    """The fields of a record for each picture of a folder of classes, or of domains of classes, sorted by name."""
-    flat, deep = ([path for path in sorted(folder.glob(depth)) if _is_picture(path)] for depth in ("*/*", "*/*/*"))
-    if flat and deep:
-        message = f"{folder.name} holds pictures at two depths; it needs class/name, or domain/class/name, throughout"
-        raise EngineError("bad_data", message)
-    for path in flat or deep:
-        name = path.relative_to(folder).as_posix()
-        fields = {"record_id": name, "unit": name, "image": _read(path), "label": path.parent.name}
-        yield fields | ({"domain": path.parent.parent.name} if deep else {})
-    if not flat and not deep:
-        raise EngineError("bad_data", f"{folder.name} holds no pictures; it needs one subfolder a class")
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+Parts = dict[str, Callable[[], Iterator[dict[str, str]]]]  # readers of the parts of a data set; one without, by ""
 
 
 def array_fields(path: Path) -> Iterator[dict[str, str]]:
@@ -75,6 +59,23 @@ def with_image(fields: Mapping[str, str], root: Path) -> dict[str, str]:
     except OSError as error:
         raise EngineError("bad_data", "its file cannot be read") from error
     return {**{name: value for name, value in fields.items() if name != "file"}, "image": image}
+
+
+def encoded(path: Path) -> str:
+    """What a record holds of a file; `EngineError("bad_data")` for one that cannot be read or is too large."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise EngineError("bad_data", f"{path.name} has more than {LARGEST} bytes; make it smaller")
+        return _read(path)
+    except OSError as error:
+        raise EngineError("bad_data", f"{path.name} cannot be read") from error
+
+
+def within(path: Path, folder: Path) -> Path:
+    """The path, refused if a link in it leads out of the folder."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise EngineError("bad_data", f"{path.name} is a link out of {folder.name}; put the file itself there")
+    return path
 
 
 def _read(path: Path) -> str:

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from engine import adapters, catalogue, checkpoints, determinism, guards, presets, provenance
 from engine.catalogue import check_options
 from engine.contract import FROM_NOTHING, VERSION, Evidence, FileDigest, Finding, Guarantee, Job, Kind, Options
-from engine.corpus import Record, digest, read_mapping, read_records, refuse_overlap, write_records
+from engine.corpus import Record, digest, read_mapping, read_set, refuse_overlap, write_records
 from engine.digests import code_digest, config_digest, model_digest, model_files
 from engine.errors import EngineError
 from engine.guarantees import secrecy
@@ -95,7 +95,7 @@ class Work:
         name = getattr(self.job, role)
         if not name:
             return ()
-        records = read_records(self.workdir / name)
+        records = read_set(self.workdir / name, training=role != "holdout")
         self.data_digests[role] = digest(records)
         return records
 

@@ -12,7 +12,7 @@ from audits import mechanisms
 from compliance.errors import InvalidInputError
 from compliance.policy import NOISED, noise_of
 from engine import catalogue
-from engine.corpus import read_records
+from engine.corpus import read_set
 
 
 def told_of(method: str, options: Mapping[str, Any], *, model: Path | None, retain: Path | None) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def refuse_delta(method: str, retain: Path | None, *, delta: float) -> None:
     """InvalidInputError where delta reaches one in the number of people: a bound that may give one away whole."""
     if method not in NOISED or retain is None:
         return
-    units = len({record.unit for record in read_records(retain)})
+    units = len({record.unit for record in read_set(retain, training=True)})
     if not delta * units < 1:
         raise InvalidInputError(
             f"the guarantee needs a delta below 1/N, and with the {units} people of the retain set {delta:g} is not; "
@@ -49,7 +49,7 @@ def _classes(model: Path) -> int:
 
 
 def _count(retain: Path) -> int:
-    return len(read_records(retain))
+    return len(read_set(retain, training=True))
 
 
 def with_noise(

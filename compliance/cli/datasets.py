@@ -35,28 +35,33 @@ _COLUMNS = {key: _LABELS[key] for key in ("name", "task", "records", "forgotten"
         "expunge dataset add customers customers.jsonl --subject-field email",
         "expunge dataset add digits digits.npz --subject-field units",
         "expunge dataset add animals ./animals",
+        "expunge dataset add cifar ./cifar-10-batches-bin --split train",
     ),
 )
 def add(
     *,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the data set is called from now on.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, help="JSON lines, .npz, or a folder.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, help="JSON lines, .npz, a folder, a release.")],
     subject_field: Annotated[
         str, typer.Option("--subject-field", metavar="F", help="The field that says whose record it is.")
     ] = "",
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="PART", help="Which part of a release that has several: train, ...")
+    ] = None,
     workdir: Workdir = CURRENT,
     as_json: Json = False,
 ) -> None:
     """Register a data set from JSON lines with 'text', or 'question' and 'answer', and a 'record_id'.
 
-    Pictures: JSON lines with 'file' (below the folder of FILE) or 'image' (base64), and 'label'; a folder with
-    one subfolder a class; or an .npz file with images, labels, and units when somebody is known. They are
-    copied into the data set.
+    Pictures: JSON lines with 'file' (below the folder of FILE) or 'image' (base64), 'label', and 'domain' on all lines
+    or on none; a folder with one subfolder a class, or one a domain with one a class in it (Office-Home, DomainNet);
+    an .npz file with images, labels, and units when somebody is known; and, as they are unpacked, the binary release
+    of CIFAR-10 or CIFAR-100, SVHN's cropped digits (.mat), and Tiny-ImageNet. They are copied into the data set.
 
     The subject field is kept as a keyed hash only. Records that were erased on request are refused.
     """
     with open_desk(workdir) as desk:
-        lines = read_lines(file, subject_field=subject_field)
+        lines = read_lines(file, subject_field=subject_field, split=split)
         with desk.transaction() as ledger:
             add_dataset(
                 ledger,

@@ -23,7 +23,7 @@ from engine.contract import Estimate, Evidence, Job, Kind
 app = group()
 THREE = ("forget", "retain", "holdout")
 RECORDS = {"membership": ("forget", "holdout"), "attacks": THREE, "image": THREE, "domain": THREE}  # sets of records
-FORMS = (".jsonl", ".npz", "")  # of a set of pictures; the last is a folder of classes
+FORMS = (".jsonl", ".npz", ".bin", ".mat", "")  # of a set of pictures; the last is a folder
 SUITES = ("muse", "restor", "tofu", *RECORDS)
 
 Model = Annotated[Path | None, typer.Option(metavar="DIR", exists=True, file_okay=False, help="The trained model.")]
@@ -38,7 +38,7 @@ Epsilon = Annotated[
 Delta = Annotated[float, typer.Option(min=0, max=1, metavar="D", help="The delta that goes with --epsilon.")]
 Holdout = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Records of people no model saw, for --tune."),
+    typer.Option(metavar="FILE", exists=True, help="Records of people no model saw, for --tune."),
 ]
 Dictionary = Annotated[
     Path | None,
@@ -89,7 +89,8 @@ def unlearn(  # noqa: PLR0913 - a parameter is an option of the command
     """Unlearn a forget set from a model folder; no desk is needed.
 
     Writes a new folder. Records are JSON lines with record_id, unit, and text, or question and answer, or image or
-    file and label; pictures may also be a folder of classes or an .npz file. What a method needs stands in 'expunge
+    file and label; pictures may also be an .npz file, a folder, or a release that 'expunge dataset add' takes, of which
+    the part 'train' is read. What a method needs stands in 'expunge
     method list', and its settings in 'expunge method show'. Nothing is signed here.
     """
     options = settings(pairs)
@@ -161,8 +162,9 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
 
     Prints values with 95 % intervals; what could not be measured is left out, never guessed. muse, restor and
     tofu read a folder in the benchmark's published layout, membership one with forget.jsonl and holdout.jsonl,
-    attacks and image one with retain.jsonl too (pictures also as .npz files or folders of classes). Attacks need
-    --reference: what they find there was never unlearned.
+    attacks, image and domain one with retain.jsonl too. A set of pictures may be an .npz file or a folder in its place,
+    or a release that 'expunge dataset add' takes; of that the holdout set reads 'test', the others 'train'. Attacks
+    need --reference: what they find there was never unlearned.
 
     --judge URL sends RESTOR's questions and the models' answers to URL/chat/completions. They are about public
     facts; nothing of any other suite is ever sent. Its verdicts stand beside the judge-free scores.
