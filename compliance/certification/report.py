@@ -12,6 +12,7 @@ from compliance.ledger.lifecycle import AttemptOutcome
 from compliance.ledger.views import AttemptView, BaseView, BatchView, ReportView, RequestView, VersionView
 from compliance.policy import Policy
 
+MORE = ("aggregates", "runTime")  # of evidence: not every suite has groups, and older records have neither
 ATTEMPT_KEYS = ("code", "why", "weightsDigest", "gates", "seconds")
 EVERY_REQUEST = 1_000_000
 RENEWED = (
@@ -62,7 +63,8 @@ def predicate_of(
         "attempts": [_attempt(attempt) for attempt in attempts],
         "evidence": {
             key: record[key]
-            for key in ("suite", "suiteVersion", "seed", "seedCheckpoint", "evidenceDigest", "findings")
+            for key in ("suite", "suiteVersion", "seed", "seedCheckpoint", "evidenceDigest", "findings", *MORE)
+            if key in record or key not in MORE
         },
         "gates": record["gates"],
         "limits": limits_of(batch, record["notMeasured"], interim=is_interim(passed)),

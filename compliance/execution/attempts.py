@@ -21,6 +21,7 @@ from compliance import policy as policies
 from compliance.certification.guarantee import not_learned
 from compliance.desk import Desk
 from compliance.execution.process import Engine, EngineFailedError
+from compliance.execution.references import run_time, training_time
 from compliance.execution.rungs import Rung, Unlearned
 from compliance.ledger.entries import rfc3339
 from compliance.ledger.lifecycle import AttemptOutcome, ItemState
@@ -62,9 +63,11 @@ class Attempt:
             unchanged = EngineFailedError("the method left the weights exactly as they were", code="unchanged")
             return self._fail(unchanged, time.monotonic() - started)
         seed, origin = self._fix(digest)
-        evidence = self._measure(process, digest, reference(), seed)
+        beside = reference()
+        evidence = self._measure(process, digest, beside, seed)
         record = self._record(unlearned, digest, files, evidence, seed, origin)
         record |= {
+            "runTime": {"method": _spent(unlearned), "reference": training_time(beside)},
             "startedAt": clock,
             "verifiedAt": rfc3339(self._desk.clock()),
             "seconds": round(time.monotonic() - started, 3),
@@ -124,7 +127,9 @@ class Attempt:
     ) -> dict[str, Any]:
         made = unlearned.evidence
         findings, missing = measured(evidence.to_mapping()["findings"])
-        numbers = json.dumps({"findings": findings, "notMeasured": missing}, sort_keys=True, indent=1) + "\n"
+        groups = {} if evidence.aggregates is None else {"aggregates": evidence.aggregates}
+        told = {"findings": findings, "notMeasured": missing, **groups}
+        numbers = json.dumps(told, sort_keys=True, indent=1) + "\n"
         base = None
         if unlearned.base is not None:
             base_digest, _ = self._desk.store.adopt(unlearned.base.path)
@@ -154,6 +159,7 @@ class Attempt:
             "seed": str(seed),
             "seedCheckpoint": origin,
             "findings": findings,
+            **groups,
             "notMeasured": missing,
             "numbers": numbers,
             "evidenceDigest": hashlib.sha256(numbers.encode()).hexdigest(),
@@ -202,6 +208,11 @@ class Attempt:
             ]
         for digest in unused:
             shutil.rmtree(self._desk.store.model_path(digest), ignore_errors=True)
+
+
+def _spent(unlearned: Unlearned) -> dict[str, float]:
+    """Minutes of the unlearning, and of the base that was trained for it, without measuring."""
+    return run_time(*(one.evidence for one in (unlearned, unlearned.base) if one is not None))
 
 
 def measured(findings: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -16,10 +16,11 @@ from typing import Any
 
 from compliance.execution.process import Engine, Progress
 from compliance.store import Store, task_in
-from engine.contract import Job, Kind
+from engine.contract import Evidence, Job, Kind
 from engine.corpus import Record, digest, write_records
 
 SEED_BITS = 31
+MINUTE = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +87,8 @@ def train_reference(
             train=str(data),
             options=recipe.options,
         )
-        process.run(job, progress)
+        spent = run_time(process.run(job, progress))
+        _beside(target).write_text(json.dumps(spent) + "\n", encoding="utf-8")
     finally:
         data.unlink()
     return target
@@ -95,3 +97,22 @@ def train_reference(
 def drop_reference(store: Store, recipe: Recipe) -> None:
     """Delete a reference after its batch: it holds the retained people, who may ask to leave later."""
     shutil.rmtree(reference_path(store, recipe), ignore_errors=True)
+    _beside(reference_path(store, recipe)).unlink(missing_ok=True)
+
+
+def run_time(*jobs: Evidence) -> dict[str, float]:
+    """Minutes of jobs by the clock (the papers' RTE), and of processors."""
+    seconds, processors = sum(one.seconds for one in jobs), sum(one.cpu_seconds for one in jobs)
+    return {"minutes": round(seconds / MINUTE, 4), "cpuMinutes": round(processors / MINUTE, 4)}
+
+
+def training_time(reference: Path) -> dict[str, float] | None:
+    """What training a reference took, as it was noted beside it; None where nobody did."""
+    path = _beside(reference)
+    told: dict[str, float] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return told
+
+
+def _beside(reference: Path) -> Path:
+    """Not in the folder, whose digest is the model's."""
+    return reference.with_name(f"{reference.name}.time.json")

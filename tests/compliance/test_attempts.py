@@ -3,6 +3,7 @@
 import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from audits import statement
 from audits.gates import Gate, judge_all
 from compliance.certification.guarantee import limits_of
 from compliance.execution.attempts import measured
+from compliance.execution.references import Recipe, drop_reference, reference_path, run_time, training_time
 from compliance.execution.rungs import Rung
 from compliance.ledger.lifecycle import RunState
 from compliance.ledger.views import BatchView
@@ -92,3 +94,26 @@ def test_a_method_that_keeps_a_state_is_told_where_and_no_other_is(tmp_path: Pat
     rung.unlearn(engine, tmp_path / "out")
 
     assert engine.jobs[0].cache == (None if kept is None else str(tmp_path / kept))
+
+
+def test_what_a_reference_took_lies_beside_it_and_goes_with_it(tmp_path: Path) -> None:
+    """Outside of its folder, whose digest is the model's; a reference of earlier days says nothing."""
+    store = Store(tmp_path)
+    recipe = Recipe(start_digest="0", retain_digest="1", options={})
+    folder = reference_path(store, recipe)
+    folder.mkdir(parents=True)
+    unknown = training_time(folder)
+    noted = folder.with_name(f"{folder.name}.time.json")
+    noted.write_text('{"minutes": 1.5, "cpuMinutes": 2.5}')
+
+    assert unknown is None
+    assert training_time(folder) == {"minutes": 1.5, "cpuMinutes": 2.5}
+    drop_reference(store, recipe)
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_run_time_adds_up_in_minutes() -> None:
+    """The papers' RTE, by the clock and of processors; a base that was trained on the way counts."""
+    jobs: list[Any] = [SimpleNamespace(seconds=90.0, cpu_seconds=30.0), SimpleNamespace(seconds=30.0, cpu_seconds=0.0)]
+
+    assert run_time(*jobs) == {"minutes": 2.0, "cpuMinutes": 0.5}

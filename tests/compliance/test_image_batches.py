@@ -129,6 +129,10 @@ def test_a_request_by_subject_ends_in_a_certified_version_without_the_pictures(d
     assert (report["method"]["rung"], report["guarantee"]["class"]) == ("dp2", "certified")
     assert report["guarantee"]["certificate"]["unitsDeletedSinceBase"] == 1
     assert {"ua", "ra", "ta", "mia_auc", "forget_loss"} <= {one["metric"] for one in report["evidence"]["findings"]}
+    tables = report["evidence"]["aggregates"]["confusions"]
+    assert [(one["model"], one["set"]) for one in tables][:2] == [("before", "forget"), ("before", "holdout")]
+    assert all(cell is None for row in tables[0]["counts"] for cell in row)  # of one person
+    assert min(one["minutes"] for one in report["evidence"]["runTime"].values()) > 0
     assert (state, left.records) == (RequestState.FULFILLED, (PEOPLE - 1) * EACH)
     kept = desk.store.dataset_path(left.id).read_text()
     assert not [row for row in leaving if row["image"] in kept]
