@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from compliance import registry
 from compliance.errors import InvalidInputError
 from compliance.execution.training import register_model
+from compliance.forecast import forecast_of
 from compliance.ledger.lifecycle import RequestState
 from compliance.ledger.views import Subject
 from compliance.matching import kinds, of_kind
-from compliance.planning import NOTHING_LEFT
+from compliance.planning import NOTHING_LEFT, refusal
 from compliance.policy import Policy, parse
 from compliance.wiring import Services
 from engine.corpus import Record
@@ -178,6 +179,27 @@ def test_a_plan_refuses_what_does_not_serve_the_scope(services: Services) -> Non
         "noisy-ft": None,
         "retrain": None,
     }
+
+
+def test_a_class_can_cost_more_than_the_base_has(services: Services) -> None:
+    """Another rung that publishes is charged for all its units; nothing is left, and dp2 is refused as ever."""
+    _desk(services)
+    add_base(services, units=4)
+    approved_request(services, _asks("top"), scope="class")
+    batch = plan(services)
+    assert batch is not None
+
+    with services.transaction() as ledger:
+        base = ledger.base("m1")
+        assert base is not None
+        base = ledger.spend_budget(base_id=base.id, units=batch.plan["units"], batch_id=batch.id, now=services.clock())
+        told = forecast_of(ledger, services.store, ledger.model("m1"), now=services.clock())
+    why = refusal("dp2", policy=parse(LADDER), base=base, units=1, charge=1, scopes=["records"])
+
+    assert (base.units, base.units_deleted) == (4, 6)
+    assert told is not None
+    assert told.says.startswith("Nothing is left")
+    assert why == "the batch would delete every unit the DP base was trained on"
 
 
 def test_one_request_for_a_class_binds_the_whole_batch(services: Services) -> None:
