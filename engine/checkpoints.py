@@ -7,6 +7,7 @@ here either.
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -30,6 +31,7 @@ logging.disable_progress_bar()
 
 Reader = PreTrainedTokenizerFast | Pixels  # what turns records into what a model takes
 
+SHOWN = 3  # names in a sentence
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"})
 
 
@@ -59,6 +61,15 @@ def task(folder: Path) -> str:
         raise EngineError("bad_model", f"the config.json of {folder.name!r} cannot be read") from error
 
 
+def architecture(folder: Path) -> str:
+    """What the configuration of a folder calls its model, for a sentence about it."""
+    try:
+        names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
+    except (OSError, ValueError, AttributeError):
+        names = None
+    return str(names[0]) if isinstance(names, list) and names else "no architecture named"
+
+
 def load(folder: Path) -> tuple[PreTrainedModel, Reader]:
     """A model with what reads records for it."""
     family = task(folder)
@@ -77,9 +88,7 @@ def load_classifier(folder: Path) -> PreTrainedModel:
     check(folder)
     image_models.register()
     try:
-        model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
+        model = _whole(folder, AutoModelForImageClassification, trust_remote_code=False)
         if model.config.num_channels not in (1, 3):
             raise EngineError("bad_model", f"the model folder {folder.name!r} takes neither grey nor colour pictures")
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
@@ -94,9 +103,7 @@ def load_clip(folder: Path) -> PreTrainedModel:
     """The CLIP of a folder, float32, in evaluation mode; with its guard, if there is one."""
     check(folder)
     try:
-        model: PreTrainedModel = CLIPModel.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
+        model = _whole(folder, CLIPModel)
         if model.config.vision_config.num_channels not in (1, 3):
             raise EngineError("bad_model", f"the model folder {folder.name!r} takes neither grey nor colour pictures")
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
@@ -109,15 +116,25 @@ def load_model(folder: Path) -> PreTrainedModel:
     """The causal language model of a folder, float32, in evaluation mode; with its guard, if there is one."""
     check(folder)
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
+        model = _whole(folder, AutoModelForCausalLM, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise EngineError(
-            "bad_model", f"the model folder {folder.name!r} is not a causal language model that can be loaded"
-        ) from error
+        message = f"the model folder {folder.name!r} ({architecture(folder)}) is not a causal language model"
+        raise EngineError("bad_model", f"{message} that can be loaded") from error
     model.eval()
     return guards.wrap(model, folder) if guards.present(folder) else model
+
+
+def _whole(folder: Path, kind: Any, **more: bool) -> PreTrainedModel:  # noqa: ANN401 - a class of the library
+    """A model with all its weights from the folder: the library draws a head that is missing at random and goes on."""
+    model, told = kind.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True, **more
+    )
+    missing = sorted(told["missing_keys"])
+    if missing:
+        named = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
+        message = f"the model folder {folder.name!r} ({architecture(folder)}) lacks weights ({named})"
+        raise EngineError("bad_model", f"{message}; save the whole model, with its head")
+    return cast("PreTrainedModel", model)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

@@ -45,7 +45,7 @@ from engine.ranks import together
 from engine.training import Fitted, Progress
 from engine.tuning import tune
 from engine.verification.privacy import per_example
-from engine.verification.suites import SUITE_VERSION, Evaluation, Folders, evaluate
+from engine.verification.suites import SUITE_VERSION, Evaluation, Folders, evaluate, refuse_other
 from engine.verification.worst_case.search import search
 
 Maker = Callable[["Work"], "Made"]
@@ -295,6 +295,9 @@ def _evaluate(work: Work) -> Made:
     if "after" not in work.job.models:
         raise EngineError("bad_job", "an evaluation needs models.after")
     folders: Folders = {role: work.folder(role, name) for role, name in sorted(work.job.models.items())}
+    for folder in folders.values():
+        told = f"{folder.name!r} ({checkpoints.architecture(folder)})"
+        refuse_other(cast("EvaluateOptions", work.options).suite, work.job.task, told)
     asked = Evaluation(
         folders=folders,
         digests=work.model_digests,

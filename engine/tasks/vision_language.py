@@ -6,7 +6,7 @@ that came from elsewhere does not, and then the classes are those of the job's r
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -31,22 +31,25 @@ PLACEHOLDER = "LABEL_"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reader(Pixels):
-    """How pictures and words are read. `cropped`: the shorter side is scaled and the middle taken, not squeezed."""
+    """How pictures and words are read. `cropped`: the shorter side is scaled to `edge` and the middle taken."""
 
     tokenizer: PreTrainedTokenizerFast
     cropped: bool = False
+    edge: int = 0  # 0 for the larger of height and width
     resample: int = Image.Resampling.BICUBIC
 
     def scaled(self, image: Image.Image) -> Image.Image:
         """The picture in the model's size, as the library's own CLIP processor scales it."""
         if not self.cropped:
             return image.resize((self.width, self.height), self.resample)
-        short = min(image.size)
-        edge = max(self.width, self.height)
+        short, edge = min(image.size), self._shortest()
         size = (max(edge, image.width * edge // short), max(edge, image.height * edge // short))
         left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
         resized = image.resize(size, self.resample)
         return resized.crop((left, top, left + self.width, top + self.height))
+
+    def _shortest(self) -> int:
+        return self.edge or max(self.width, self.height)
 
     def save_pretrained(self, folder: Path) -> None:
         """Write both where the library looks for them."""
@@ -54,7 +57,7 @@ class Reader(Pixels):
         told["do_center_crop"] = self.cropped
         told["crop_size"] = {"height": self.height, "width": self.width}
         if self.cropped:
-            told["size"] = {"shortest_edge": max(self.width, self.height)}
+            told["size"] = {"shortest_edge": self._shortest()}
         (folder / FILE).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         self.tokenizer.save_pretrained(folder)
 
@@ -82,14 +85,14 @@ def read_reader(folder: Path, tokenizer: PreTrainedTokenizerFast, *, channels: i
     try:
         value = _processor(folder)
         cropped = bool(value.get("do_center_crop", False))
-        size = value["crop_size"] if cropped else value["size"]
-        height, width = (size, size) if isinstance(size, int) else (int(size["height"]), int(size["width"]))
+        height, width = _sides(value["crop_size"] if cropped else value["size"])
+        edge = _edge(value.get("size", 0)) if cropped else 0
         mean, deviation = (tuple(map(float, value[key])) for key in ("image_mean", "image_std"))
         resample = int(value.get("resample", Image.Resampling.BICUBIC))
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"the model folder {folder.name!r} has no {FILE} that says size, image_mean and image_std"
         raise EngineError("bad_model", message) from error
-    if len(mean) != channels or len(deviation) != channels or min(height, width) < 1:
+    if len(mean) != channels or len(deviation) != channels or min(height, width) < 1 or 0 < edge < max(height, width):
         raise EngineError("bad_model", f"the {FILE} of {folder.name!r} is for another number of channels or no size")
     return Reader(
         channels=channels,
@@ -99,8 +102,24 @@ def read_reader(folder: Path, tokenizer: PreTrainedTokenizerFast, *, channels: i
         deviation=deviation,
         tokenizer=tokenizer,
         cropped=cropped,
+        edge=edge,
         resample=resample,
     )
+
+
+def _sides(told: int | Mapping[str, int]) -> tuple[int, int]:
+    """Height and width; older folders write one number for both."""
+    return (told, told) if isinstance(told, int) else (int(told["height"]), int(told["width"]))
+
+
+def _edge(told: int | Mapping[str, int]) -> int:
+    """What the shorter side is scaled to before the middle is taken; ValueError for two sides, which would squeeze."""
+    if isinstance(told, int):
+        return told
+    if "shortest_edge" not in told:
+        message = "a picture is squeezed and cropped"
+        raise ValueError(message)
+    return int(told["shortest_edge"])
 
 
 def _processor(folder: Path) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from engine.verification.measure import Measurements, measure
 __all__ = ["SUITES", "SUITE_VERSION", "Evaluation", "Folders", "Found", "Records", "evaluate"]
 
 Suite = Callable[[Evaluation, Records], Found]
+MEASURED = {"language": "language models", "image": "image classifiers", "vision-language": "CLIPs"}
+PICTURED = {"image": "image", "domain": "vision-language"}  # suites that are not for language models, and their task
 
 
 def evaluate(asked: Evaluation, records: Records) -> Found:
@@ -27,6 +29,13 @@ def evaluate(asked: Evaluation, records: Records) -> Found:
     if suite is None:
         raise EngineError("bad_options", f"the suite {asked.options.suite!r} is not part of this engine")
     return suite(asked, records)
+
+
+def refuse_other(suite: str, task: str, name: str) -> None:
+    """Refuse a model of another family than the suite measures; `name` is what the sentence calls the model."""
+    wanted = PICTURED.get(suite, "language")
+    if suite in SUITES and task != wanted:
+        raise EngineError("bad_model", f"the suite {suite!r} measures {MEASURED[wanted]}, and {name} is none")
 
 
 def _records(asked: Evaluation, records: Records) -> Found:
