@@ -14,10 +14,11 @@ from pathlib import Path
 
 from audits import statement
 from audits.predicate import Attempt, Certificate, Finding, GateResultJson, Predicate
-from audits.render import charts, words
+from audits.render import charts, groups, words
 
 VERSION = 1
 _STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+_STYLE_OF_GROUPS = (Path(__file__).parent / "groups.css").read_text(encoding="utf-8")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _SECURITY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -29,6 +30,7 @@ def page(payload: bytes) -> bytes:
         _header(predicate),
         _plain_words(predicate),
         _measurements(predicate),
+        groups.section(predicate["evidence"]),
         _history(predicate),
         _certificate(predicate["guarantee"]["certificate"]),
         _checking(),
@@ -36,13 +38,14 @@ def page(payload: bytes) -> bytes:
     ]
     name = f"{predicate['model']['name']}, version {predicate['model']['after']['version']}"
     title = f"{'Interim' if words.guards(predicate) else 'Unlearning'} report: {name}"
+    style = _STYLE + (_STYLE_OF_GROUPS if "aggregates" in predicate["evidence"] else "")
     head = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(_SECURITY)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
         f'<meta name="generator" content="expunge report page {VERSION}">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
     )
     return (head + "\n".join(part for part in parts if part) + "\n</main>\n</body>\n</html>\n").encode()
 
@@ -131,7 +134,12 @@ def _measurements(predicate: Predicate) -> str:
         for one in predicate["gates"]
     ]
     head = ("Measurement", "Required", "Difference, 95 %", "People measured", "Outcome")
-    cards = [_card(one, gates.get(one["metric"])) for one in _gated_first(predicate["evidence"]["findings"], gates)]
+    excluded = predicate["evidence"]["aggregates"]["excluded"] if "aggregates" in predicate["evidence"] else 0
+    notes = {"ta": words.left_out(excluded)} if excluded else {}
+    cards = [
+        _card(one, gates.get(one["metric"]), notes.get(one["metric"], ""))
+        for one in _gated_first(predicate["evidence"]["findings"], gates)
+    ]
     return (
         "<section>\n<h2>Measurements against their requirements</h2>\n"
         f"<p>Each requirement is about the difference between the published model and a reference: "
@@ -145,11 +153,12 @@ def _measurements(predicate: Predicate) -> str:
     )
 
 
-def _card(finding: Finding, result: GateResultJson | None) -> str:
+def _card(finding: Finding, result: GateResultJson | None, note: str) -> str:
     metric = words.metric(finding["metric"])
     outcome = "No requirement was set; shown for information." if result is None else _outcome(result)
+    reading = f"{metric.reading} {note}" if note else metric.reading
     return (
-        f'<article class="card"><h3>{escape(metric.label)}</h3><p class="soft">{escape(metric.reading)}</p>'
+        f'<article class="card"><h3>{escape(metric.label)}</h3><p class="soft">{escape(reading)}</p>'
         f"{charts.values(finding)}{charts.difference(finding, result)}<p>{outcome}</p></article>"
     )
 
@@ -168,12 +177,14 @@ def _history(predicate: Predicate) -> str:
     told = ", ".join(f"{words.exact_number(n)} {state.replace('(', ' (')}" for state, n in states.most_common())
     ledger = predicate["requestBatch"]["ledgerRange"]
     ladder = ", then ".join(predicate["policy"]["ladder"])
+    evidence = predicate["evidence"]
+    took = f"<p>{escape(words.run_time(evidence['runTime']))}</p>\n" if "runTime" in evidence else ""
     return (
         "<section>\n<h2>What happened, failures included</h2>\n"
         f"<p>The policy “{escape(predicate['policy']['name'])}” prescribes these methods in order: {escape(ladder)}. "
         f"What would be measured, and against which requirement, was entered in the log as entry "
         f"{predicate['plan']['logIndex']}, before the first attempt.</p>\n"
-        f"{_table(('Attempt', 'Outcome', 'Took', 'Log entry'), rows, numbers={2, 3})}\n"
+        f"{_table(('Attempt', 'Outcome', 'Took', 'Log entry'), rows, numbers={2, 3})}\n{took}"
         f"<p>Every request of the log's entries {ledger['from']} to {ledger['to']} is accounted for: "
         f"{escape(told)}.</p>\n</section>"
     )
@@ -268,8 +279,17 @@ def _appendix(predicate: Predicate, digest: str) -> str:
         f"{_pairs(_settings(predicate['method']['parameters']))}\n"
         f"<h3>Environment</h3>\n{_pairs(_settings(predicate['method']['environment']))}\n"
         f"<h3>Values as measured</h3>\n{_findings(evidence['findings'])}\n"
+        f"{_shapes(groups.numbers(evidence))}"
         f"<h3>Requests accounted for</h3>\n{_table(('Request', 'State'), requests, codes={0})}\n</section>"
     )
+
+
+def _shapes(rows: list[tuple[str, ...]]) -> str:
+    """The numbers behind the ellipses, where there are some."""
+    if not rows:
+        return ""
+    head = ("Group", "Pictures", "Middle (x, y)", "Spread (xx, xy, yy)")
+    return f"<h3>Groups of pictures inside the model</h3>\n{_table(head, rows, numbers={1, 2, 3})}\n"
 
 
 def _findings(findings: Iterable[Finding]) -> str:

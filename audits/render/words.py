@@ -18,6 +18,8 @@ from audits.predicate import (
     Learned,
     Predicate,
     PrivacyAudit,
+    RunTime,
+    Time,
 )
 
 MINUS = "\N{MINUS SIGN}"
@@ -101,6 +103,59 @@ METRICS: Mapping[str, Metric] = {
     "mia_efficacy": Metric(
         label="Removed pictures that an attack takes for unseen",
         reading="The share of the removed pictures that a fitted attack takes for never trained on (0 to 1).",
+        scale=_FRACTION,
+    ),
+    "ta_forgotten": Metric(
+        label="Unseen pictures of the removed classes read rightly",
+        reading="The share of pictures never trained on, of classes that were removed whole, that are read rightly.",
+        scale=_FRACTION,
+    ),
+    "mia_correctness": Metric(
+        label="Taken for unseen, by right and wrong",
+        reading="The share of the removed pictures that an attack takes for unseen, by whether they are read rightly.",
+        scale=_FRACTION,
+    ),
+    "mia_entropy": Metric(
+        label="Taken for unseen, by entropy",
+        reading="The share that an attack takes for unseen, by how undecided the model is.",
+        scale=_FRACTION,
+    ),
+    "mia_m_entropy": Metric(
+        label="Taken for unseen, by modified entropy",
+        reading="The share that an attack takes for unseen, by how sure the model is of the right class and no other.",
+        scale=_FRACTION,
+    ),
+    "mia_prob": Metric(
+        label="Taken for unseen, by all probabilities",
+        reading="The share that an attack takes for unseen, by the probabilities of all classes together.",
+        scale=_FRACTION,
+    ),
+    "gap": Metric(
+        label="Average gap to the reference",
+        reading=(
+            "The mean distance to the reference over removed, retained and unseen pictures and the fitted attack. "
+            "Its interval lies above 0 even where two models differ by chance alone."
+        ),
+        scale=_FRACTION,
+    ),
+    "mem": Metric(
+        label="Accuracy in the domains that stay",
+        reading="The share of unseen pictures of domains that stay which are read rightly (0 to 1).",
+        scale=_FRACTION,
+    ),
+    "for": Metric(
+        label="Error in the removed domains",
+        reading="The share of unseen pictures of removed domains which are read wrongly (0 to 1).",
+        scale=_FRACTION,
+    ),
+    "h": Metric(
+        label="Both together",
+        reading="The harmonic mean of accuracy in the domains that stay and error in the removed ones (0 to 1).",
+        scale=_FRACTION,
+    ),
+    "domain_probe": Metric(
+        label="Domains told apart by a probe",
+        reading="How often a linear probe tells an unseen picture's domain by the model's features (0 to 1).",
         scale=_FRACTION,
     ),
     "recovery": Metric(
@@ -380,6 +435,24 @@ def audit(found: PrivacyAudit) -> str:
         f"confidence. The most that so many guesses can show is {number(found['ceiling'])}. An audit can refute a "
         "bound and never prove it."
     )
+
+
+def left_out(classes: int) -> str:
+    """What accuracy on strangers' pictures leaves out."""
+    some = "1 class" if classes == 1 else f"{classes} classes"
+    return f"Pictures of {some} of which no picture stays are left out of the accuracy on unseen pictures."
+
+
+def run_time(told: RunTime) -> str:
+    """What the run took beside training anew."""
+    text, reference = f"Without measuring, the published method took {_minutes(told['method'])}", told["reference"]
+    if reference is None:
+        return f"{text}; how long the reference's training took was not noted."
+    return f"{text}, and training the reference {_minutes(reference)}."
+
+
+def _minutes(told: Time) -> str:
+    return f"{number(told['minutes'])} minutes ({number(told['cpuMinutes'])} of processor time)"
 
 
 def learned(found: Learned) -> str:
