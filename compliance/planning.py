@@ -8,8 +8,9 @@ nothing can be chosen after the numbers are known.
 A rung that cannot succeed is refused in the plan with its reason: a method that does not serve what the
 requests ask for (its scopes in the catalogue), an `empirical` method or a guard with fewer subjects than a
 gate needs, a DP base that is missing or whose budget does not reach, a method that starts from the model
-where the version in use came with a guard, any rung where nothing would be left to learn from. A base that
-did not learn is still a start for dp2, but the rung then counts as `empirical` and carries no certificate.
+where the version in use came with a guard, any rung where nothing would be left to learn from or a model of
+domains would forget a part of one. A base that did not learn is still a start for dp2, but the rung then
+counts as `empirical` and carries no certificate.
 """
 
 import hashlib
@@ -30,10 +31,12 @@ from compliance.policy import Policy
 from compliance.registry import subject_tag
 from compliance.store import Store
 from engine import catalogue
-from engine.contract import Guarantee
+from engine.contract import TASKS, Guarantee
 from engine.corpus import Record, digest
 
 EVIDENCE_ALONE = {Guarantee.EMPIRICAL: "an empirical method", Guarantee.SUPPRESSION: "a guard"}
+DOMAINS = TASKS[-1]
+PART_OF_DOMAIN = "the requests concern some pictures of a domain, and what this model forgot is measured on whole ones"
 GUARDED = "the version in use came with a guard, and this method starts from it; only one that trains anew can be tried"
 NOTHING_LEFT = "the requests concern every record that is left in the data set; nothing remains to learn from"
 SEED_RULE = "the engine's seed is derived from the log checkpoint that contains the digest of the weights"
@@ -60,6 +63,11 @@ class Split:
         """
         staying = {record.unit for record in self.retain}
         return sum(2 if unit in staying else 1 for unit in {record.unit for record in self.forget})
+
+    @property
+    def divides_domain(self) -> bool:
+        """Whether pictures of one domain are to be forgotten in part."""
+        return not {record.domain for record in self.forget}.isdisjoint(record.domain for record in self.retain)
 
     def charge_of(self, base: BaseView | None) -> int:
         """The same for the unit that a base was trained with: where that is the record, each one counts."""
@@ -161,6 +169,8 @@ def _plan(
     def refused(rung: str) -> str | None:
         if not parts.retain:
             return NOTHING_LEFT
+        if policy.task == DOMAINS and parts.divides_domain:
+            return PART_OF_DOMAIN
         if guarded and "model" in catalogue.method(rung).needs:
             return GUARDED
         return refusal(rung, policy=policy, base=base, units=parts.units, charge=charge, scopes=scopes)

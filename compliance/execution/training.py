@@ -4,9 +4,9 @@
     start + data set -> DP base, when the policy has a [base]
     base or start + data set -> version 1
 
-Without a public data set the start is a model folder the user brings. A classifier of pictures may also start from
-nothing: its network has random weights, and a class for each label of the data set. Their names stand in the model's
-configuration, so they count as known to everybody.
+Without a public data set the start is a model folder the user brings. A classifier of pictures, or a CLIP, may also
+start from nothing: its network has random weights, and a class for each label of the data set. Their names, and those
+of the domains, stand in the model's files, so they count as known to everybody.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audits.statement import GUARD
 from compliance import policy as policies
 from compliance.desk import Desk
 from compliance.errors import InvalidInputError
+from compliance.execution.looking import blank_sets, check_domains, domains
 from compliance.execution.process import EngineFailedError, EngineProcess, Progress
 from compliance.execution.references import recipe_for, seed_of, train_reference
 from compliance.execution.rungs import NewBase, train_base
@@ -31,9 +33,9 @@ from engine.contract import TASKS, Evidence, Job, Kind
 from engine.corpus import Record
 
 Say = Callable[[str, dict[str, Any]], None]
-LANGUAGE, IMAGE, *_ = TASKS
+LANGUAGE, IMAGE, DOMAINS = TASKS
 BAD_DATA = "bad_data"
-DEFAULTS = {LANGUAGE: "records.toml", IMAGE: "images.toml"}
+DEFAULTS = {LANGUAGE: "records.toml", IMAGE: "images.toml", DOMAINS: "domains.toml"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +67,7 @@ def train_model(
     _check(desk, order.name, order.policy, order.dataset, order.holdout)
     if order.start is not None:
         _refuse_other_task(order.start, order.policy)
+        _refuse_guarded(order.start)
     folder = desk.store.run_folder(f"train-{desk.ids()}")
     folder.mkdir(parents=True)
     with EngineProcess(log=_log(desk), threads=desk.settings.engine_threads) as process:
@@ -95,6 +98,7 @@ def register_model(
     _check(desk, name, policy, dataset, holdout)
     for one in (folder, start):
         _refuse_other_task(one, policy)
+    _refuse_guarded(start)
     digest, files = desk.store.import_model(folder)
     start_digest, _ = desk.store.import_model(start)
     model_id, now = desk.ids(), desk.clock()
@@ -122,6 +126,13 @@ def _refuse_other_task(folder: Path, policy: Policy) -> None:
         raise InvalidInputError(message, code="wrong-task")
 
 
+def _refuse_guarded(start: Path) -> None:
+    """InvalidInputError for a start with a guard: references and retrained versions begin with it."""
+    if (start / GUARD).exists():
+        message = f"{start.name} is guarded and cannot be trained; give it without its folder {GUARD}"
+        raise InvalidInputError(message, code="guarded-start")
+
+
 def _check(desk: Desk, name: str, policy: Policy, dataset: DataSetView, holdout: DataSetView | None) -> None:
     """Refuse now what would fail after hours of training."""
     check_name(name)
@@ -134,12 +145,15 @@ def _check(desk: Desk, name: str, policy: Policy, dataset: DataSetView, holdout:
     with desk.read() as ledger:
         ledger.refuse_taken(name)
         refuse_erased(ledger, desk.store, desk.vault, dataset)
-    compared = policy.task == IMAGE or any(gate.metric == "privleak_auc" for gate in policy.gates)
+    pictures = policy.task != LANGUAGE
+    compared = pictures or any(gate.metric == "privleak_auc" for gate in policy.gates)
     if holdout is None and (policy.base or compared):
-        gate = "its measurements compare" if policy.task == IMAGE else "the gate on privleak_auc compares"
+        gate = "its measurements compare" if pictures else "the gate on privleak_auc compares"
         what = "a DP base must show that it learned on" if policy.base else f"{gate} with"
         message = f"{what} people no model has seen; give a holdout data set (--holdout NAME)"
         raise InvalidInputError(message, code="no-holdout")
+    if policy.task == DOMAINS and holdout is not None:
+        check_domains(desk.store, dataset, holdout)
 
 
 def _first_version(desk: Desk, ledger: Ledger, model_id: str, digest: str, files: dict[str, Any]) -> VersionView:
@@ -228,30 +242,38 @@ class _Trainer:
         if self._order.policy.task == LANGUAGE:
             return {}
         records = self._desk.store.records(self._order.dataset.id)
-        return {"labels": sorted({record.label for record in records if record.label is not None})}
+        told = {"labels": sorted({record.label for record in records if record.label is not None})}
+        return told if self._order.policy.task == IMAGE else {**told, "names": domains(records)}
 
     def look(self, start_digest: str) -> None:
         """Ask the start about every picture, so that one that is broken or of no class is found before training."""
-        if self._order.policy.task != IMAGE:
-            return
         for one in (self._order.dataset, self._order.holdout):
-            if one is None:
+            if one is None or self._order.policy.task == LANGUAGE:
                 continue
-            path = str(self._desk.store.dataset_path(one.id))
-            job = Job(
-                version=1,
-                kind=Kind.EVALUATE,
-                task=IMAGE,
-                seed=0,
-                threads=self.threads,
-                models={"after": str(self._desk.store.model_path(start_digest))},
-                forget=path,  # all of a forget set is asked about; of the others one picture is enough here
-                retain=path,
-                holdout=path,
-                options={"suite": policies.SUITES[IMAGE], "pictures": 1, "resamples": 100},
-            )
+            path = self._desk.store.dataset_path(one.id)
             with _placing(f"in the data set '{one.name}'"):
-                self._run("pictures", job)
+                if self._order.policy.task == IMAGE:
+                    self._ask(start_digest, path, path, path)
+                    continue
+                with blank_sets(self._desk.store.records(one.id), self._folder) as (forget, retain):
+                    self._ask(start_digest, forget, retain, path)
+
+    def _ask(self, start_digest: str, forget: Path, retain: Path, holdout: Path) -> None:
+        task = self._order.policy.task
+        job = Job(
+            version=1,
+            kind=Kind.EVALUATE,
+            task=task,
+            seed=0,
+            threads=self.threads,
+            models={"after": str(self._desk.store.model_path(start_digest))},
+            forget=str(forget),
+            retain=str(retain),
+            holdout=str(holdout),
+            # A classifier is asked about a whole forget set: one picture of the others is enough. 0 is every blank.
+            options={"suite": policies.SUITES[task], "pictures": int(task == IMAGE), "resamples": 100},
+        )
+        self._run("pictures", job)
 
     def base(self, start_digest: str) -> NewBase | None:
         """The DP base under the policy's settings, or None when it has none."""

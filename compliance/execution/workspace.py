@@ -58,8 +58,14 @@ def open_workspace(ledger: Ledger, store: Store, *, claim: Claim, batch: BatchVi
     _write(space.forget, parts.forget)
     _write(space.retain, parts.retain)
     if model.holdout_id is not None:
-        _write(space.holdout, store.records(model.holdout_id))
+        _write(space.holdout, _asked(store.records(model.holdout_id), parts))
     return space
+
+
+def _asked(held: Sequence[Record], parts: Split) -> list[Record]:
+    """What the holdout set has to say: a domain that left earlier is in no set, and no model is asked about it."""
+    known = {record.domain for record in (*parts.forget, *parts.retain)}
+    return [record for record in held if record.domain in known] if known != {None} else list(held)
 
 
 def _write(path: Path, records: Sequence[Record]) -> None:
