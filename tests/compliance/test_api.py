@@ -20,7 +20,19 @@ from tests.compliance.conftest import Clock, both_databases
 
 ADA = {"name": "Ada Example", "email": "ada@example.org"}
 BODY: dict[str, Any] = {"regime": "gdpr", "subject": ADA}
-_MEMBERS = ["regime", "scope", "subject", "subjects", "authority", "test", "name", "email", "identifiers", "code"]
+_MEMBERS = [
+    "regime",
+    "scope",
+    "target",
+    "subject",
+    "subjects",
+    "authority",
+    "test",
+    "name",
+    "email",
+    "identifiers",
+    "code",
+]
 _PATHS = st.sampled_from(["/v1/requests", f"/v1/requests/{'f' * 32}/confirm", f"/v1/requests/{'f' * 32}/code"])
 KEY = "4f0b7a52-5d5e-4f0e-9d55-4be1d3a9d0f1"
 
