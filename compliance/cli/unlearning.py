@@ -21,6 +21,7 @@ from engine.catalogue import check_options
 from engine.contract import Estimate, Evidence, Job, Kind
 
 app = group()
+MINUTE = 60.0
 THREE = ("forget", "retain", "holdout")
 RECORDS = {"membership": ("forget", "holdout"), "attacks": THREE, "image": THREE, "domain": THREE}  # sets of records
 FORMS = (".jsonl", ".npz", ".bin", ".mat", "")  # of a set of pictures; the last is a folder
@@ -117,6 +118,7 @@ def unlearn(  # noqa: PLR0913 - a parameter is an option of the command
     job = Job(version=1, kind=Kind.UNLEARN, method=method, seed=seed, threads=threads, **told)
     evidence = alone(job, name=method)
     made = {"out": str(out), "model_digest": folders.digest_folder(out), "evidence": evidence.to_mapping()}
+    made["rte"] = {"minutes": evidence.seconds / MINUTE, "cpu_minutes": evidence.cpu_seconds / MINUTE}
     value: dict[str, Any] = made | certified.bound(evidence.accountant, delta=delta)
     answer(value, as_json=as_json, people=_unlearned)
 
@@ -202,6 +204,7 @@ def evaluate(  # noqa: PLR0913 - one parameter an option
         "data_digest": evidence.data_digests["items"],
         "suite_version": evidence.suite_version,
         **({role: _numbers(evidence, role) for role in ("reference", "difference")} if reference else {}),
+        **({"excluded_classes": evidence.aggregates["excluded"]} if evidence.aggregates is not None else {}),
         **more,
     }
     answer(value, as_json=as_json, people=_measured)
@@ -262,7 +265,8 @@ def _measured(value: Mapping[str, Any]) -> Iterable[RenderableType]:
         for name, one in value["metrics"].items()
     ]
     yield table(columns | {"n": "Units"}, rows)
-    yield from sheet({"model_digest": "Model", "data_digest": "Data"})(value)
+    left_out = {"excluded_classes": "Classes left out of ta"} if value.get("excluded_classes") else {}
+    yield from sheet(left_out | {"model_digest": "Model", "data_digest": "Data"})(value)
 
 
 def _interval(one: Mapping[str, Any] | None) -> str | None:

@@ -51,6 +51,7 @@ def test_a_classifier_forgets_within_the_bound_that_was_asked_for(room: Path) ->
     assert (measured.code, measured.err) == (0, "")
     assert {"ua", "ra", "ta", "mia_efficacy"} <= set(measured.value["metrics"])
     assert set(measured.value["difference"]) == set(measured.value["metrics"])
+    assert measured.value["excluded_classes"] == 0
 
 
 def test_next_to_no_noise_has_no_bound_and_stops_nothing() -> None:

@@ -57,6 +57,7 @@ def test_a_model_is_unlearned_and_measured(room: Path) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert ran.value["evidence"]["guarantee"] == "empirical"
     assert (ran.value["evidence"]["parameters"]["steps"], ran.value["evidence"]["parameters"]["seed"]) == (1, 7)
+    assert ran.value["rte"]["minutes"] == pytest.approx(ran.value["evidence"]["seconds"] / 60)
 
     measured = run("evaluate", "membership", "--model", room / "new", "--data", room / "data", "--json")
 
