@@ -3,7 +3,9 @@
 A support vector machine (C = 3, a radial kernel of width `auto`) is fitted on one feature of as many pictures that
 stayed as of strangers' pictures, and asked about the forget set, none of which it was fitted on. A score is the share
 that it takes for strangers' (Jia et al. 2023, arXiv 2304.04934). Read it as a gap to the reference: a larger share is
-not better, for a picture that stands out as forgotten stands out.
+not better, for a picture that stands out as forgotten stands out. Where members and strangers are alike the share is a
+half on average over many fits, and in a single one it can be far from that, most of all by correctness, whose answer
+is one for all that are right.
 
     mia_efficacy      confidence, the probability of the own class, which is the number the authors report
     mia_correctness   whether the own class is the likeliest

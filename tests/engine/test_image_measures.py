@@ -131,6 +131,20 @@ def test_the_gap_is_the_mean_of_four_differences() -> None:
     assert difference_of(found["gap"]) == whole.value
 
 
+def test_membership_is_chance_where_there_is_nothing_to_find() -> None:
+    """The AUC of pictures of one kind is .5, within its interval."""
+    sizes = {"forget": 400, "retain": 40, "holdout": 400}
+    found = {
+        one.metric: one.after
+        for one in findings({"after": told(np.random.default_rng(5), sizes)}, rooms(sizes), seed=1)
+    }
+    leak = found["mia_auc"]
+
+    assert leak is not None
+    assert leak.ci95[0] < 0.5 < leak.ci95[1]
+    assert abs(leak.value - 0.5) < 0.05
+
+
 def difference_of(one: Finding) -> float:
     """After minus reference."""
     assert one.difference is not None
