@@ -8,8 +8,8 @@
                     the user names one
     an .npz file    as `engine.corpus` reads it; the subject field of one is its array `units`
 
-The desk looks at a picture's first bytes and never decodes it: decoding is the engine's, which refuses a broken picture
-by its position before it trains (`compliance.execution.training`).
+The desk looks at a picture's form, whether its file is all there, and never decodes it: decoding is the engine's, which
+refuses a broken picture by its position before it trains (`compliance.execution.training`).
 """
 
 import base64
@@ -152,4 +152,6 @@ def _checked(raw: bytes, place: str) -> bytes:
         raise InvalidInputError(message, code="bad-picture")
     if len(raw) > LARGEST:
         raise InvalidInputError(f"{place} has more than {LARGEST} bytes; make it smaller", code="bad-picture")
+    if not corpus.is_whole(raw):
+        raise InvalidInputError(f"{place} is cut short or damaged; save it anew as PNG or JPEG", code="bad-picture")
     return raw

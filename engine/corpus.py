@@ -17,6 +17,7 @@ from typing import Any
 
 from engine import layouts, pictures
 from engine.errors import EngineError
+from engine.layouts import whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +81,11 @@ def read_set(path: Path, *, training: bool) -> tuple[Record, ...]:
 def holds_pictures(path: Path) -> bool:
     """Whether a path can only be a data set of pictures: a folder, arrays, or a published release."""
     return layouts.holds_pictures(path)
+
+
+def is_whole(image: bytes) -> bool:
+    """Whether a picture's file is all there, as far as its form tells without decoding it."""
+    return whole.is_whole(image)
 
 
 def splits(path: Path) -> tuple[str, ...]:

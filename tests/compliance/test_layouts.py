@@ -72,6 +72,14 @@ def _no_picture(place: Path) -> Path:
     return released.written(place / "pets", {"cats/1.png": released.file(form="PNG"), "dogs/1.png": b"words"})
 
 
+def _cut_picture(form: str, *, keep: int) -> Make:
+    def make(place: Path) -> Path:
+        raw = released.file(form=form, side=32)
+        return released.written(place / "pets", {"cats/1.png": raw, "dogs/1.png": raw[: len(raw) - keep]})
+
+    return make
+
+
 def _linked(place: Path) -> Path:
     folder = released.written(place / "pets", {"cats/1.png": released.file(form="PNG"), "dogs/1.png": b"words"})
     (folder / "dogs" / "1.png").unlink()
@@ -107,6 +115,9 @@ OUT_OF_ORDER: tuple[tuple[Make, list[str], str], ...] = (
     (lambda place: _pickled(place) / "data_batch_1", [], "data_batch_1 is a Python pickle"),
     (_archive, [], "cifar-10-binary.tar.gz is an archive; unpack it"),
     (_no_picture, [], "dogs/1.png is no picture"),
+    (_cut_picture("PNG", keep=40), [], "dogs/1.png is cut short or damaged; save it anew"),
+    (_cut_picture("JPEG", keep=2), [], "dogs/1.png is cut short or damaged; save it anew"),
+    (_cut_picture("WEBP", keep=1), [], "dogs/1.png is cut short or damaged; save it anew"),
     (_linked, [], "1.png is a link out of pets"),
     (_emptied, [], "dogs holds no picture"),
     (_twins, [], "are two pictures of one name"),

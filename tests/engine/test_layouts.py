@@ -14,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from engine.corpus import Record, read_records, read_set, splits, write_records
+from engine.corpus import Record, is_whole, read_records, read_set, splits, write_records
 from engine.errors import EngineError
+from engine.pictures import picture
 from tests.engine import released
+
+FORMS = ("PNG", "JPEG", "WEBP")
 
 
 def pixels(records: tuple[Record, ...]) -> released.Pixels:
@@ -323,3 +326,35 @@ def test_no_bytes_break_the_readers(
 
     with pytest.raises(EngineError, match="data"):
         read_records(place / f"data{suffix}")
+
+
+@given(cut=st.integers(0, 3500), place=st.integers(0, 3500), value=st.integers(0, 255), form=st.sampled_from(FORMS))
+def test_no_picture_that_can_be_decoded_is_called_damaged(cut: int, place: int, value: int, form: str) -> None:
+    """What is refused for its form, the library refuses too, but for a JPEG or WebP that lacks no more than its end."""
+    raw = bytearray(released.file(3, side=32, form=form))
+    raw = raw[: len(raw) - cut % len(raw)]
+    raw[place % len(raw)] = value
+    begun = bytes(raw).startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF"))
+
+    if begun and not is_whole(bytes(raw)) and form == "PNG":
+        with pytest.raises((OSError, SyntaxError, ValueError)):
+            Image.open(io.BytesIO(bytes(raw))).load()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_whole_picture_is_whole(form: str) -> None:
+    """As the library writes it, with something behind its end, and in colours of a table."""
+    raw = released.file(5, side=16, form=form)
+    table = io.BytesIO()
+    Image.fromarray(released.pictures(1, side=8)[0]).convert("P").save(table, format="PNG")
+
+    assert is_whole(raw)
+    assert is_whole(raw + b"more")
+    assert is_whole(table.getvalue())
+    assert is_whole(base64.b64decode(read_of_ours()))
+    assert not is_whole(raw[:-20])
+
+
+def read_of_ours() -> str:
+    """A picture as arrays become one."""
+    return picture(released.pictures(1)[0].tobytes(), (32, 32, 3))
