@@ -123,6 +123,7 @@ def _limits(predicate: Predicate) -> list[str]:
 
 def _measurements(predicate: Predicate) -> str:
     gates = _by_metric(predicate["gates"])
+    meant = " What is called removed below is what is to be removed." if words.guards(predicate) else ""
     rows = [
         (
             words.metric(one["metric"]).label,
@@ -145,7 +146,7 @@ def _measurements(predicate: Predicate) -> str:
         f"<p>Each requirement is about the difference between the published model and a reference: "
         f"{escape(words.REFERENCES[predicate['policy']['reference']])}. It is judged on the whole 95 % interval of "
         f"that difference, never on a single number. The test items were drawn by a seed that follows from the log "
-        f"and could not be known before the published weights were fixed.</p>\n"
+        f"and could not be known before the published weights were fixed.{meant}</p>\n"
         f"{_table(head, rows, whole={2, 4}, raw={4})}\n"
         f'<div class="cards">{"".join(cards)}</div>\n'
         '<p class="soft small">Dots are values, lines their 95 % confidence intervals by resampling data subjects. '

@@ -290,10 +290,16 @@ def moment(text: str) -> str:
 
 
 def asked(predicate: Predicate) -> str:
-    """What was asked."""
+    """What was asked. A request may concern records of many, as one for a whole class or domain does."""
     batch = predicate["requestBatch"]
     people, requests = count(batch["subjects"], "person", "people"), count(batch["requests"], "request")
     records = count(batch["records"], "training record")
+    if batch["subjects"] > batch["requests"]:
+        return (
+            f"{requests} asked that data be removed from the model “{predicate['model']['name']}”: {records} in the "
+            f"data set “{predicate['dataset']['name']}”, counted as {people}. A record that is said to be nobody's "
+            "counts as one."
+        )
     return (
         f"{people} asked, in {requests}, that their data be removed from the model "
         f"“{predicate['model']['name']}”. The requests concern {records} in the data set "

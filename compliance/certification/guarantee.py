@@ -12,6 +12,7 @@ from audits import budget, canaries, mechanisms
 from compliance.ledger.lifecycle import AttemptOutcome
 from compliance.ledger.views import AttemptView, BaseView, BatchView
 from compliance.policy import Policy
+from engine.contract import TASKS
 
 HEADS = ("newton-noise", "descent-noise", "langevin")  # convex heads on fixed features
 SISA = "sisa"
@@ -85,13 +86,15 @@ CONDITIONS_OF_KEPT = [
     "the bound is for one published version: several that came from one state, seen together, are outside the theorem",
     "the model that was in use before this version is superseded and sealed",
 ]
+TOKENIZER = "the tokenizer was fitted on public text only, not on the forget set"
+NAMES = "the names of classes and domains, which stand in the model's files, count as known to everybody"
 CONDITIONS = {
     "exact": [
-        "the tokenizer was fitted on public text only, not on the forget set",
+        TOKENIZER,
         NOT_ADAPTIVE,
     ],
     SISA: [
-        "the tokenizer was fitted on public text only, not on the forget set",
+        TOKENIZER,
         f"{NOT_ADAPTIVE}; here it does, because the parts that were not trained anew stay as they were published",
     ],
     "certified": [
@@ -187,6 +190,8 @@ LIMITS_OF_GUARDS = [
     "Nothing was removed from the weights: whoever has the files of the model has the data as before.",
     "A guard can recognise what it hides, and so can whoever has it: it is no less personal than the model.",
     "It is no answer to the requests, and no deadline moves because of it.",
+    "Whoever compares the model with its guard and without it can learn something about what is held back.",
+    LIMITS[-1],
 ]
 FEW = "The batch covers {n} data subjects: with so few, a comparison of the two versions points at them."
 NOT_MEASURED = "Not measured, because the numbers at hand did not allow it: {metrics}."
@@ -202,7 +207,9 @@ def guarantee_of(
     attempt = attempts[-1]
     name = attempt.record["class"]
     refused, certificate = None, None
-    conditions = [one.format(unit=_unit(base)) for one in (CONDITIONS.get(attempt.rung) or CONDITIONS[name])]
+    known = NAMES if policy.task != TASKS[0] else TOKENIZER
+    listed = [known if one == TOKENIZER else one for one in (CONDITIONS.get(attempt.rung) or CONDITIONS[name])]
+    conditions = [one.format(unit=_unit(base)) for one in listed]
     if attempt.rung == "dp2" and base is not None:
         if name == "certified":
             certificate = _of_base(policy, base, units=batch.plan["units"])
@@ -256,7 +263,7 @@ def not_learned(learned: Mapping[str, Any]) -> str:
 def limits_of(batch: BatchView, missing: Sequence[str] = (), *, interim: bool = False) -> list[str]:
     """What the report does not claim; `missing` are metrics that could not be measured, `interim` is a guard's."""
     subjects = batch.plan["subjects"]
-    told = [*(LIMITS_OF_GUARDS if interim else ()), *LIMITS]
+    told = LIMITS_OF_GUARDS if interim else LIMITS
     few = [FEW.format(n=subjects)] if subjects < SMALL else []
     return told + few + ([NOT_MEASURED.format(metrics=", ".join(missing))] if missing else [])
 

@@ -153,3 +153,12 @@ def test_the_page_after_it_tells_of_the_guard() -> None:
     assert "version 1 of the model was replaced by version 3" in page
     assert "Version 2, in use while this was worked on, was a guard that removed nothing." in page
     assert "1 earlier attempt did not pass and is listed below." in page
+
+
+def test_a_request_for_many_is_not_called_many_people_who_asked() -> None:
+    """One for a whole class concerns many, and one person asked."""
+    many = {**Desk().predicate()["requestBatch"], "requests": 1}
+    page = text(cast("dict[str, Any]", Desk().predicate()) | {"requestBatch": many})
+
+    assert "1 request asked that data be removed" in page
+    assert "counted as 3 people" in page

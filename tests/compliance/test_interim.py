@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from audits import verify
@@ -16,8 +17,10 @@ from compliance.execution.run import run
 from compliance.ledger.database import differences, upgrade
 from compliance.ledger.lifecycle import AttemptOutcome, ItemState, RequestState
 from compliance.ledger.views import VersionView
+from compliance.web.app import create_pages
 from compliance.wiring import Services
 from engine.contract import Job, Kind
+from tests.compliance.browsing import sign_in, text_of
 from tests.compliance.builders import before_guards
 from tests.compliance.conftest import both_databases
 from tests.compliance.pretence import (
@@ -36,8 +39,8 @@ from tests.compliance.terminal import answer, at
 
 pytestmark = pytest.mark.timeout(120)
 LADDER = f'"{GUARDING}", "retrain"'
-POINTS = range(4, 12)  # its transactions from the guard's outcome to that of the rung after it
-AMPLE = 60.0
+POINTS = range(4, 9)  # a worker's transactions from the guard's outcome to the start of the next rung
+AMPLE, NOT_FOUND = 60.0, 404
 
 
 def versions(desk: Services) -> list[VersionView]:
@@ -125,6 +128,19 @@ def test_both_reports_verify_and_tell_of_each_other(services: Services) -> None:
     assert "Nothing was removed" in (bundle(services, 2) / "report.html").read_text()
 
 
+def test_a_certificate_after_a_guard_says_what_was_measured_before(services: Services) -> None:
+    """The guard's scores on the forget set came before the release, and its version paid nothing."""
+    furnish(services, 4, limit=AMPLE, ladder=f'"{GUARDING}", "dp2"')
+    assert run(services, planned(services, 0), engines=engines())
+
+    guarantee = report(services, 3)["guarantee"]
+
+    (choice,) = (one for one in guarantee["conditions"] if "choice is outside the theorem" in one)
+    assert f"{GUARDING} had been measured on the forget set before and released as a guard" in choice
+    assert (guarantee["class"], guarantee["certificate"]["unitsDeletedSinceBase"]) == ("certified", 1)
+    assert report(services, 2)["guarantee"]["certificate"] is None
+
+
 def test_two_reports_of_a_batch_are_listed_shown_and_exported(services: Services, tmp_path: Path) -> None:
     """Each under its own version, on the command line; the batch names who guarded and who published."""
     furnish(services, 4, limit=AMPLE, ladder=LADDER)
@@ -153,6 +169,7 @@ def _tried(desk: Services, run_id: str) -> list[str | None]:
     return jobs
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_anywhere_makes_each_version_once(services: Services) -> None:
     """After each of its transactions in turn: the guard is not tried or published again, nor left out."""
     furnish(services, POINTS.stop + 1, limit=AMPLE, ladder=LADDER)
@@ -173,7 +190,7 @@ def test_a_worker_that_dies_anywhere_makes_each_version_once(services: Services)
             assert len(ledger.reports_of(ledger.batch_of(run_id).id)) == 2
     left = {one.name for one in (services.settings.workdir / "bundles").iterdir()}
     assert left == {f"m-v{number}" for number in range(2, len(versions(services)) + 1)}
-    for number in range(2, len(versions(services)) + 1, 3):
+    for number in (2, 3, 6, 7):
         report(services, number)
 
 
@@ -213,6 +230,14 @@ def test_a_guard_stays_when_nothing_after_it_holds(services: Services) -> None:
     assert ledger_state is RequestState.APPROVED
     shown = at(services, "model", "show", "m").out
     assert "a guard, the weights still hold the data" in " ".join(shown.split())
+
+    with TestClient(create_pages(services)) as browser:
+        sign_in(services, browser)
+        page = text_of(browser.get("/desk/models").text)
+        assert "A guard is in use (suppression)" in page
+        assert f"{GUARDING} interim, npo error on its guard" in page
+        assert "Nothing was removed" in browser.get(f"/desk/reports/{batch.id}?interim").text
+        assert browser.get(f"/desk/reports/{batch.id}").status_code == NOT_FOUND
 
     starts: list[str] = []
     with services.transaction() as ledger:
