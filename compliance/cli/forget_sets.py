@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
+from compliance.cli import choosing
 from compliance.cli.engines import alone
 from compliance.cli.inputs import settings
 from compliance.cli.options import Json, ModelDir, Seed, Settings, Threads, example, group
@@ -103,3 +104,6 @@ def worst_case(
 
 def _people(value: Mapping[str, Any]) -> Iterable[RenderableType]:
     yield from sheet(SHOWN)({**value, "seconds": value["evidence"]["seconds"]})
+
+
+app.command("choose", epilog=example(*choosing.EXAMPLES))(choosing.choose)

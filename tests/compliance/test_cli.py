@@ -19,7 +19,7 @@ from tests.compliance.builders import log_size
 from tests.compliance.terminal import answer, at, refusal, run
 
 ANYWHERE = {"method list", "method show", "unlearn", "evaluate", "series", "audit shadows"}
-ANYWHERE |= {"forget-set worst-case"}
+ANYWHERE |= {"forget-set worst-case", "forget-set choose"}
 ANYWHERE |= {"report verify", "receipt verify", "model check"}
 READING = [
     "db check",
@@ -105,6 +105,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "series",
         "audit shadows",
         "forget-set worst-case",
+        "forget-set choose",
         *(f"report {name}" for name in ("list", "show", "export", "verify")),
         "receipt verify",
         *(f"log {name}" for name in ("checkpoint", "prove", "verify", "export")),
