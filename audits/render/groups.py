@@ -1,7 +1,7 @@
 """Counts and shapes of whole groups of pictures on the page: heat tables, and ellipses as inline SVG.
 
 A table is its own text; an ellipse has its numbers in the technical appendix. Nothing is told by colour alone: cells
-hold their counts, right answers are framed, and what was removed is dashed.
+hold their counts, right answers are framed, and what is to be forgotten is dashed.
 """
 
 import math
@@ -14,7 +14,7 @@ from audits.render import words
 
 _LEVELS = 5
 _WIDTH, _HEIGHT, _PAD = 340.0, 300.0, 14.0
-_TITLES = {"before": "Before", "after": "After", "reference": "Reference, never trained on them"}
+_TITLES = {"before": "Before", "after": "After", "reference": "Reference"}
 _WITHHELD = "\N{MIDDLE DOT}"
 _LITTLE = 0.5  # of the share before: the directions say little of a model that keeps less in them
 _APART = 12.0  # units between two labels
@@ -42,7 +42,7 @@ def numbers(evidence: Evidence) -> list[tuple[str, ...]]:
     kind = "class" if told["representation"]["of"] == "classes" else "domain"
     return [
         (
-            f"{one['model']}, {'removed' if one['set'] == 'forget' else 'retained'}, {kind} {one['group']}",
+            f"{one['model']}, {_kind(one)}, {kind} {one['group']}",
             words.exact_number(one["pictures"]),
             _pair(one["centre"]),
             _pair(one["spread"]),
@@ -83,8 +83,9 @@ def _confusions(told: Aggregates) -> str:
     )
     none = "<p>In no cell are there five people or more, so none is shown.</p>"
     return (
-        "<h3>What the removed pictures are taken for</h3>\n<p>Down: the class that a picture shows. Across: the class "
-        "that the model takes it for. Framed cells are right answers, and darker ones a larger part of their row.</p>"
+        "<h3>What the pictures to be forgotten are taken for</h3>\n<p>Down: the class that a picture shows. Across: "
+        "the class that the model takes it for. Framed cells are right answers, darker ones a larger part of their row. "
+        "The reference was trained without these pictures.</p>"
         f"{some if shown else none}\n<h3>What pictures that were never trained on are taken for</h3>\n"
         f'<div class="trio">{"".join(_confusion(one, names, range(len(names))) for one in strangers)}</div>\n'
     )
@@ -121,10 +122,11 @@ def _domains(told: Aggregates, domains: Domains) -> str:
         ]
         found = [sum(column) for column in zip(*one["counts"], strict=True)]
         rows.append(("all", [_share(*pair) for pair in zip(found, sums, strict=True)]))
-        tables.append(_heat(f"{_TITLES[one['model']]}: per cent read rightly", head, rows))
+        tables.append(_heat(_TITLES[one["model"]], head, rows))
     return (
-        "<h3>How well each class is read in each domain</h3>\n<p>Down: the class that a picture shows. Across: its "
-        "domain, with ✕ where it was to be forgotten. All pictures are ones that no model was trained on; a dot stands "
+        "<h3>How much of each class is read rightly in each domain, in per cent</h3>\n<p>Down: the class that a "
+        "picture shows. Across: its domain, with ✕ where it is to be forgotten. All pictures are ones that no model "
+        "was trained on; a dot stands "
         f'where there are none.{more}</p><div class="trio">{"".join(tables)}</div>\n'
     )
 
@@ -182,7 +184,7 @@ def _representation(told: Representation) -> str:
         f"two directions in which the retained pictures differed most before: these hold {said}. Each {kinds} is an "
         "ellipse that reaches one standard deviation from its middle, with its number. "
         f"Groups of fewer than five people are not drawn.{warning}</p>"
-        '<p><span class="swatch"></span>retained &#160; <span class="swatch gone"></span>removed</p>'
+        '<p><span class="swatch"></span>retained &#160; <span class="swatch gone"></span>to be forgotten</p>'
         f'<div class="duo">{drawn}</div>\n'
     )
 
@@ -212,7 +214,7 @@ def _box(groups: Iterable[Ellipse]) -> tuple[float, float, float]:
 def _panel(groups: Sequence[Ellipse], box: tuple[float, float, float], title: str) -> str:
     left, top, scale = box
     placed = [((one["centre"][0] - left) * scale, (top - one["centre"][1]) * scale, one) for one in groups]
-    order = sorted(placed, key=lambda one: one[2]["set"] == "forget")  # what was removed lies on top
+    order = sorted(placed, key=lambda one: one[2]["set"] == "forget")  # what is to be forgotten lies on top
     shapes = [_ellipse(x, y, scale, one) for x, y, one in order]
     told = "; ".join(f"{_kind(one)} {one['group']} at {_pair(one['centre'])}" for one in groups)
     head = (
@@ -223,7 +225,7 @@ def _panel(groups: Sequence[Ellipse], box: tuple[float, float, float], title: st
 
 
 def _kind(one: Ellipse) -> str:
-    return "removed" if one["set"] == "forget" else "retained"
+    return "to be forgotten" if one["set"] == "forget" else "retained"
 
 
 def _ellipse(x: float, y: float, scale: float, one: Ellipse) -> str:

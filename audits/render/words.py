@@ -106,8 +106,8 @@ METRICS: Mapping[str, Metric] = {
         scale=_FRACTION,
     ),
     "ta_forgotten": Metric(
-        label="Unseen pictures of the removed classes read rightly",
-        reading="The share of pictures never trained on, of classes that were removed whole, that are read rightly.",
+        label="Unseen pictures of the forgotten classes read rightly",
+        reading="The share of pictures never trained on, of classes that were forgotten whole, that are read rightly.",
         scale=_FRACTION,
     ),
     "mia_correctness": Metric(
@@ -144,13 +144,13 @@ METRICS: Mapping[str, Metric] = {
         scale=_FRACTION,
     ),
     "for": Metric(
-        label="Error in the removed domains",
-        reading="The share of unseen pictures of removed domains which are read wrongly (0 to 1).",
+        label="Error in the domains to be forgotten",
+        reading="The share of unseen pictures of domains to be forgotten which are read wrongly (0 to 1).",
         scale=_FRACTION,
     ),
     "h": Metric(
         label="Both together",
-        reading="The harmonic mean of accuracy in the domains that stay and error in the removed ones (0 to 1).",
+        reading="The harmonic mean of accuracy in the domains that stay and error in the others (0 to 1).",
         scale=_FRACTION,
     ),
     "domain_probe": Metric(

@@ -61,8 +61,8 @@ def test_ellipses_have_their_numbers_as_text() -> None:
     assert raw.count("<ellipse") == 2 * CLASSES
     assert raw.count('<ellipse class="gone"') == 2
     assert 'aria-label="After: ' in raw
-    assert "removed 7 at 1.600, −0.400" in raw  # noqa: RUF001 - a real minus sign
-    assert "after, removed, class 7" in said
+    assert "to be forgotten 7 at 1.600, −0.400" in raw  # noqa: RUF001 - a real minus sign
+    assert "after, to be forgotten, class 7" in said
     assert "these hold 81 % of how much features differ before and 74 % of how much they differ after" in said
 
 
