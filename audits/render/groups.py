@@ -84,7 +84,7 @@ def _confusions(told: Aggregates) -> str:
     none = "<p>In no cell are there five people or more, so none is shown.</p>"
     return (
         "<h3>What the pictures to be forgotten are taken for</h3>\n<p>Down: the class that a picture shows. Across: "
-        "the class that the model takes it for. Framed cells are right answers, darker ones a larger part of their row. "
+        "the class that the model takes it for. Framed cells are right answers, darker ones more of their row. "
         "The reference was trained without these pictures.</p>"
         f"{some if shown else none}\n<h3>What pictures that were never trained on are taken for</h3>\n"
         f'<div class="trio">{"".join(_confusion(one, names, range(len(names))) for one in strangers)}</div>\n'
