@@ -21,7 +21,7 @@ FROM_SCRATCH = 1e-2  # of the fit of a small model, both optimisers
 ADAPTERS = 10.0
 # Of prompts beside a CLIP: as published for ViT-B/16 (arXiv 2510.08132), and beside one that was trained here.
 PUBLISHED = {"learning_rate": 2.5e-3, "max_norm": 0.0, "gamma": 30.0, "mmd_weight": 10.0}
-SMALL = {"learning_rate": 0.1, "max_norm": 1.0, "gamma": 3.0, "mmd_weight": 3.0}
+SMALL = {"learning_rate": 0.1, "max_norm": 1.0, "gamma": 3.0, "mmd_weight": 10.0}
 MUON_UP_TO = 20e6  # parameters; above, a model came pre-trained and its matrices are not to be made orthogonal
 
 

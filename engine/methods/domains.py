@@ -151,9 +151,9 @@ def _mean(values: Tensor, rows: Tensor) -> Tensor:
 
 
 def parameters_of(options: AduOptions, model: CLIPModel) -> Parameters:
-    """The guard's shape: as published, 9 of 12 blocks, wherever the options leave it open."""
+    """The guard's shape where the options leave it open: as published 9 of 12 blocks, InstaPG before their middle."""
     depth = options.depth or max(1, 3 * eyes(model).num_hidden_layers // 4)
-    block = depth // 2 if options.block == NOWHERE else options.block
+    block = (depth - 1) // 2 if options.block == NOWHERE else options.block
     return Parameters(count=options.prompts, depth=depth, instance=block if options.instance == "on" else NOWHERE)
 
 

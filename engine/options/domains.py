@@ -57,7 +57,8 @@ class AduOptions(DomainOptions):
     """Prompts, InstaPG and the domain loss, each of which can be switched off.
 
     `prompts` tokens in each of the first `depth` blocks (0: three quarters of them), InstaPG (`instance`) before block
-    `block` (-1: the middle of these), and `disentangle`: `gamma` of the classifier, `mmd_weight` of the discrepancy.
+    `block` (-1: the middle of these, of two the earlier), and `disentangle`: `gamma` of the classifier, `mmd_weight` of
+    the discrepancy.
     """
 
     prompts: int = at_least(1, 8)

@@ -180,12 +180,13 @@ def test_instance_prompts_begin_as_plain_ones() -> None:
 
 
 def test_the_shape_follows_the_paper_where_it_is_open() -> None:
-    """Three quarters of the blocks, 9 of 12; InstaPG before the middle of these, unless a block is named."""
+    """Three quarters of the blocks, 9 of 12; InstaPG before the middle one, the earlier of two, unless one is named."""
     model, _ = styled.network()
 
     assert parameters_of(AduOptions(), model) == Parameters(count=8, depth=1, instance=0)
     assert parameters_of(AduOptions(depth=2, instance="off"), model).instance == NOWHERE
-    assert parameters_of(AduOptions(depth=2, block=0), model).instance == 0
+    assert parameters_of(AduOptions(depth=2, block=1), model).instance == 1
+    assert [parameters_of(AduOptions(depth=depth), model).instance for depth in (1, 2, 3, 9)] == [0, 0, 1, 4]
     small, large = resolved(AduOptions(), None, 10**5), resolved(AduOptions(gamma=0.0), None, 10**8)
     assert {name: getattr(small, name) for name in SMALL} == SMALL
     assert {name: getattr(large, name) for name in PUBLISHED} == {**PUBLISHED, "gamma": 0.0}
