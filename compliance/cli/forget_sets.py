@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from compliance.cli import choosing
+from compliance.cli import choosing, stress
 from compliance.cli.engines import alone
 from compliance.cli.inputs import settings
 from compliance.cli.options import Json, ModelDir, Seed, Settings, Threads, example, group
@@ -107,3 +107,4 @@ def _people(value: Mapping[str, Any]) -> Iterable[RenderableType]:
 
 
 app.command("choose", epilog=example(*choosing.EXAMPLES))(choosing.choose)
+app.command("stress", epilog=example(*stress.EXAMPLES))(stress.stress)

@@ -9,7 +9,6 @@ set and the folds that nobody has asked to forget yet. Nothing that was ever for
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ import typer
 from rich.console import RenderableType
 
 from audits import model as folders
-from compliance.cli import folds, stages
+from compliance.cli import folds, plans, stages
 from compliance.cli.charts import check_drawing, draw
 from compliance.cli.inputs import settings, writing
 from compliance.cli.options import Json, ModelDir, Seed, Settings, Threads, example, group
@@ -32,7 +31,7 @@ from engine.contract import Finding, Kind, canonical
 
 app = group()
 VERSION = 1
-PLAN, RESULT = "plan.json", "series.json"
+RESULT = "series.json"
 SHOWN = {"verbmem_f": "VerbMem", "knowmem_f": "KnowMem forget", "privleak": "PrivLeak %", "knowmem_r": "KnowMem retain"}
 
 Name = Annotated[str, typer.Argument(metavar="SERIES", help=f"{SCALABILITY} or {SUSTAINABILITY}.")]
@@ -114,7 +113,7 @@ def series(  # noqa: PLR0913 - one parameter an option
 def _made(asked: Series) -> dict[str, Any]:
     plan = _plan(asked)
     with writing(asked.out):
-        _begin(asked.out, plan)
+        plans.begin(asked.out, plan, what="series")
     value = {**plan, "steps": [_step(asked, step) for step in stages.run(asked)]}
     with stages.whole(asked.out / RESULT) as partial:
         partial.write_text(canonical(value) + "\n", encoding="utf-8")
@@ -216,31 +215,6 @@ def _plan(asked: Series) -> dict[str, Any]:
         "retain": folds.described(asked.retain),
         "holdout": folds.described(asked.holdout),
     }
-
-
-def _begin(out: Path, plan: Mapping[str, Any]) -> None:
-    """Claim an empty folder for this plan, or go on in a folder that has the same one."""
-    path, text = out / PLAN, canonical(plan) + "\n"
-    if path.is_file():
-        before = path.read_text(encoding="utf-8")
-        if before != text:
-            raise InvalidInputError(
-                f"{out} holds another series{_apart(before, plan)}; choose a new --out", code="other-series"
-            )
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InvalidInputError(f"{out} exists already and holds no series; choose a new --out", code="not-empty")
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-
-
-def _apart(before: str, plan: Mapping[str, Any]) -> str:
-    try:
-        old = json.loads(before)
-        names = sorted(key for key in plan if old.get(key) != plan[key])
-    except (ValueError, AttributeError):
-        return ""
-    return f" (it differs in: {', '.join(names)})" if names else ""
 
 
 def _step(asked: Series, step: Step) -> dict[str, Any]:

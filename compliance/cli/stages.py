@@ -127,7 +127,7 @@ class _Stages:
             alternatives=_path(series.alternatives),
             options=dict(series.settings),
         )
-        return self._once(place, job)
+        return once(place, job, self._engine)
 
     def _retrain(self, number: int) -> Evidence:
         series, place = self._series, self._series.folder(number) / "reference"
@@ -138,7 +138,7 @@ class _Stages:
             train=self._file("retain", staying(series.retain, series.folds, number)),
             options=dict(series.reference_settings),
         )
-        return self._once(place, job)
+        return once(place, job, self._engine)
 
     def _measure(self, number: int) -> Evidence:
         series, folder = self._series, self._series.folder(number)
@@ -154,7 +154,7 @@ class _Stages:
             }
         options = {**series.measure_settings, "suite": series.suite}
         job = self._job(Kind.EVALUATE, models=models, cache=str(series.out / CACHE), options=options, **told)
-        return self._once(folder / "measured", job)
+        return once(folder / "measured", job, self._engine)
 
     def _job(self, kind: Kind, **fields: Any) -> Job:  # noqa: ANN401 - fields of a job
         return Job(version=1, kind=kind, seed=self._series.seed, threads=self._series.threads, **fields)
@@ -164,20 +164,21 @@ class _Stages:
         write_records(path, records)
         return str(path)
 
-    def _once(self, place: Path, job: Job) -> Evidence:
-        """The evidence of a job: what lies there from the same job before, or of a new run."""
-        record, key = place.with_suffix(".json"), _key(job)
-        kept = _kept(record, place, key)
-        if kept is not None:
-            return kept
-        record.unlink(missing_ok=True)
-        for left in (place, *place.parent.glob(f".{place.name}.partial-*")):  # of an engine that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        evidence = self._engine(job)
-        made = folders.digest_folder(place) if place.is_dir() else None
-        with whole(record) as partial:
-            partial.write_text(json.dumps({"key": key, "made": made, "evidence": evidence.to_mapping()}))
-        return evidence
+
+def once(place: Path, job: Job, engine: Run) -> Evidence:
+    """The evidence of a job whose output is `place`: what lies there from the same job before, or of a new run."""
+    record, key = place.with_suffix(".json"), _key(job)
+    kept = _kept(record, place, key)
+    if kept is not None:
+        return kept
+    record.unlink(missing_ok=True)
+    for left in (place, *place.parent.glob(f".{place.name}.partial-*")):  # of an engine that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    evidence = engine(job)
+    made = folders.digest_folder(place) if place.is_dir() else None
+    with whole(record) as partial:
+        partial.write_text(json.dumps({"key": key, "made": made, "evidence": evidence.to_mapping()}))
+    return evidence
 
 
 @contextmanager

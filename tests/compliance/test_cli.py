@@ -19,7 +19,7 @@ from tests.compliance.builders import log_size
 from tests.compliance.terminal import answer, at, refusal, run
 
 ANYWHERE = {"method list", "method show", "unlearn", "evaluate", "series", "audit shadows"}
-ANYWHERE |= {"forget-set worst-case", "forget-set choose"}
+ANYWHERE |= {"forget-set worst-case", "forget-set choose", "forget-set stress"}
 ANYWHERE |= {"report verify", "receipt verify", "model check"}
 READING = [
     "db check",
@@ -106,6 +106,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "audit shadows",
         "forget-set worst-case",
         "forget-set choose",
+        "forget-set stress",
         *(f"report {name}" for name in ("list", "show", "export", "verify")),
         "receipt verify",
         *(f"log {name}" for name in ("checkpoint", "prove", "verify", "export")),
