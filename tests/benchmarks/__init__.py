@@ -1,0 +1,1 @@
+"""Tests of what benchmarks compute; what they train is not run here."""
