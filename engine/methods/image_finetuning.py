@@ -148,5 +148,4 @@ def _in_evaluation(layer: nn.Module, _taken: tuple[Tensor, ...]) -> None:
 
 
 def _norm(model: nn.Module, gamma: float) -> Tensor:
-    total = torch.stack([p.abs().sum() for p in model.parameters()]).sum()
-    return gamma * total
+    return gamma * torch.cat([p.flatten() for p in model.parameters()]).abs().sum()
