@@ -9,8 +9,10 @@ at once by magnitude, rewound), where retraining is pruned in the same way. TA l
 leaves as a whole. RTE is the processor time from reading the model to before writing the new one, over that of
 retraining densely: same seed, same set, same process.
 
-`--tune METHOD ...` searches presets on other splits and starts (seeds from 100 on), on classes and random sets and
-never on worst-case ones: the mean gap to retraining decides. What is printed, verdicts included, is made by `vision_table.py` from the results in the work folder; a job whose result is there is not run again.
+MNIST is read at 16 x 16. RA is of 1,000 drawn pictures. `--tune METHOD ...` searches presets on other splits and starts
+(seeds from 100 on), on classes and random sets and never on worst-case ones: the mean gap to retraining decides. What
+is printed, verdicts included, is made by `vision_table.py` from the results in the work folder; a job whose result is
+there is not run again.
 """
 
 import argparse
