@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from engine import checkpoints
-from engine.catalogue import IMAGE_METHODS, LAF_METHODS
 from engine.contract import VERSION, Evidence, Job, Kind
 from engine.corpus import write_records
+from engine.entries.images import IMAGE_METHODS
+from engine.entries.label_agnostic import LAF_METHODS
 from engine.run import run
 from tests.engine import painted, tiny
 
