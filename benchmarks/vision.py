@@ -62,6 +62,7 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     "ga": [{**RATES[i], "stop_records": stop} for i in (0, 2, 3) for stop in (0.03, 0.1)],
     "boundary-shrink": [{**one, "epochs": epochs} for one in RATES[:3] for epochs in (1, 5)],
     "boundary-expand": [{**one, "epochs": epochs} for one in RATES[:3] for epochs in (1, 5)],
+    "influence": [{"alpha": alpha, "damping": damping} for alpha in (0.3, 1.0, 3.0, 10.0) for damping in (0.1, 1.0)],
     "random-labels": RATES[2:],
     "salun": RATES[2:],
 }
@@ -115,14 +116,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
 def rows(asked: argparse.Namespace, seed: int) -> Iterator[Row]:
     """Everything that is measured for a seed; references come first, because every gap is to them."""
     if asked.tune:
-        sets = [chosen for chosen in asked.sets if chosen != "worst"]
-        yield from (Row(start="dense", chosen=chosen, method="retrain") for chosen in sets)
-        for method in asked.tune:
-            yield from (
-                Row(start="dense", chosen=chosen, method=method, options=one)
-                for chosen in sets
-                for one in GRIDS[method]
-            )
+        yield from _tried(asked)
         return
     methods = [m for m in asked.methods if m not in asked.slow or seed < asked.slow_seeds]
     for start, chosen in itertools.product(asked.starts, asked.sets):
@@ -130,6 +124,15 @@ def rows(asked: argparse.Namespace, seed: int) -> Iterator[Row]:
             continue
         wanted = methods if start == "dense" else [m for m in methods if m in COMPARED]
         yield from (Row(start=start, chosen=chosen, method=method) for method in ("retrain", "before", *wanted))
+
+
+def _tried(asked: argparse.Namespace) -> Iterator[Row]:
+    """Every setting of the methods that are tuned, beside retraining; sparse starts for those compared there."""
+    for start, chosen in itertools.product(asked.starts, [one for one in asked.sets if one != "worst"]):
+        methods = [method for method in asked.tune if start == "dense" or method in COMPARED]
+        yield from (Row(start=start, chosen=chosen, method="retrain") for _ in methods[:1])
+        for method in methods:
+            yield from (Row(start=start, chosen=chosen, method=method, options=one) for one in GRIDS[method])
 
 
 def _seed(work: tuple[argparse.Namespace, str, int]) -> str:
