@@ -2,7 +2,7 @@
 
 Text: customers of a support desk, a small language model on a public start, and two batches, the first of an agent's
 people, the second of people with the form. Pictures: contributors of handwritten digits, a classifier that starts from
-nothing; an agent's people leave, then a whole class. Domains: digits in six styles, a CLIP from nothing, and one style
+nothing; an agent's people leave, then a whole class. Domains: digits in four styles, a CLIP from nothing, and one style
 leaves: prompts suppress it at once, and training without it follows.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from compliance.demo.corpus import Corpus, write_corpus
 from compliance.demo.digits import write_digits
-from compliance.demo.styles import STYLES, write_styles
+from compliance.demo.styles import write_styles
 from compliance.errors import InvalidInputError
 from engine.corpus import Record
 
@@ -121,14 +121,14 @@ DOMAIN = Story(
     dataset="drawings",
     subject_field="",
     opening=(
-        "Real digits of MNIST, {people} of them, each in six styles: {by_form} person asks with the form that a style, "
-        "the outlined digits, be forgotten. Who drew them is not known."
+        "Real digits of MNIST, {people} of them, each in four styles: {by_form} person asks with the form that one "
+        "style, the outlined digits, be forgotten. Who drew them is not known."
     ),
     write=lambda folder, seed, digits: write_styles(folder, seed=seed, digits=digits),
     scale=Scale(
-        customers=400,
+        customers=600,
         policy=(HERE / "styles.toml").read_text(),
-        initialise={"width": 64, "layers": 3, "names": tuple(STYLES)},
+        initialise={"channels": 1, "width": 48, "layers": 2, "patch": 4},
     ),
     by_agent=0,
     by_form=1,
@@ -136,9 +136,10 @@ DOMAIN = Story(
     phases={
         "start": 4.0,
         "network": 6.0,
+        "pictures": 6.0,
         "model": 60.0,
         "requests": 5.0,
-        "batch 1": 100.0,
+        "batch 1": 90.0,
         "verify": 5.0,
     },
 )

@@ -69,9 +69,10 @@ def _heading(batch: Mapping[str, Any]) -> str:
             f", ε = {certificate['epsilon']:.2f} at δ = {certificate['delta']:g} for "
             f"{certificate['unitsDeletedSinceBase']} people"
         )
+    whose = "" if asked["subjects"] == asked["records"] else f"{asked['subjects']} people, "  # else nobody's: as many
     return (
-        f"[bold]Version {predicate['model']['after']['version']}[/bold]: {asked['subjects']} people, "
-        f"{asked['records']} records, published by [bold]{predicate['method']['rung']}[/bold]\n{text}"
+        f"[bold]Version {predicate['model']['after']['version']}[/bold]: {whose}{asked['records']} records, "
+        f"published by [bold]{predicate['method']['rung']}[/bold]\n{text}"
     )
 
 
