@@ -55,7 +55,7 @@ TUNED = 100  # the first seed of tuning
 CONSOLE = Console(stderr=True)
 
 FIT: list[dict[str, Any]] = [{"epochs": 2, "learning_rate": rate} for rate in (3e-3, 5e-3, 1e-2)]
-RATES: list[dict[str, Any]] = [{"learning_rate": rate} for rate in (1e-4, 2e-4, 3e-4, 1e-3, 3e-3)]
+RATES: list[dict[str, Any]] = [{"learning_rate": rate} for rate in (1e-4, 2e-4, 3e-4, 1e-3, 3e-3, 1e-2)]
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "finetune": FIT,
     "l1-sparse": [{**one, "gamma": gamma} for one in FIT for gamma in (3e-4, 1e-3, 3e-3)],
@@ -63,8 +63,18 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     "boundary-shrink": [{**one, "epochs": epochs} for one in RATES[:3] for epochs in (1, 5)],
     "boundary-expand": [{**one, "epochs": epochs} for one in RATES[:3] for epochs in (1, 5)],
     "influence": [{"alpha": alpha, "damping": damping} for alpha in (0.3, 1.0, 3.0, 10.0) for damping in (0.1, 1.0)],
-    "random-labels": RATES[2:],
-    "salun": RATES[2:],
+    "fisher": [{"alpha": alpha} for alpha in (1e-7, 1e-6, 1e-5)],
+    "cf-k": RATES[3:],
+    "eu-k": RATES[3:],
+    "random-labels": RATES[2:5],
+    "salun": RATES[2:5],
+    "scrub": [{"learning_rate": rate} for rate in (1e-3, 2e-3, 3e-3)],
+    "bad-teacher": RATES[2:5],
+}
+# What the same grids say of sparse starts where it is not the preset: the papers too tune each start.
+OF_SPARSE: dict[str, dict[str, Any]] = {
+    "ga": {"learning_rate": 1e-3},
+    "influence": {"alpha": 0.3},
 }
 
 
@@ -123,7 +133,9 @@ def rows(asked: argparse.Namespace, seed: int) -> Iterator[Row]:
         if start == "sparse" and chosen == "worst":
             continue
         wanted = methods if start == "dense" else [m for m in methods if m in COMPARED]
-        yield from (Row(start=start, chosen=chosen, method=method) for method in ("retrain", "before", *wanted))
+        told = OF_SPARSE if start == "sparse" else {}
+        for method in ("retrain", "before", *wanted):
+            yield Row(start=start, chosen=chosen, method=method, options=told.get(method, {}))
 
 
 def _tried(asked: argparse.Namespace) -> Iterator[Row]:

@@ -308,14 +308,14 @@ def left_out(classes: int) -> str:
 
 def run_time(told: RunTime) -> str:
     """What the run took beside training anew."""
-    text, reference = f"Without measuring, the published method took {_minutes(told['method'])}", told["reference"]
+    text, reference = f"Without measuring, the published method took {_taken(told['method'])}", told["reference"]
     if reference is None:
         return f"{text}; how long the reference's training took was not noted."
-    return f"{text}, and training the reference {_minutes(reference)}."
+    return f"{text}, and training the reference {_taken(reference)}."
 
 
-def _minutes(told: Time) -> str:
-    return f"{number(told['minutes'])} minutes ({number(told['cpuMinutes'])} of processor time)"
+def _taken(told: Time) -> str:
+    return f"{duration(60 * told['minutes'])} ({duration(60 * told['cpuMinutes'])} of processor time)"
 
 
 def learned(found: Learned) -> str:

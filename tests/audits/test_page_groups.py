@@ -117,5 +117,5 @@ def test_the_run_is_timed_beside_training_anew() -> None:
     said = text(aggregates())
     value["evidence"]["runTime"]["reference"] = None
 
-    assert "the published method took 2.520 minutes (5.010 of processor time), and training the reference 43.23" in said
+    assert "the published method took 2 min 31 s (5 min 1 s of processor time), and training the reference 43 min 14 s" in said
     assert "was not noted" in " ".join(read(html.page(statement.build(cast("Predicate", value)))).words)
