@@ -84,7 +84,7 @@ IMAGE_METHODS: tuple[MethodSpec, ...] = (
         "influence",
         "Koh & Liang 2017, arXiv 1703.04730, by WoodFisher, arXiv 2004.14340; " + SPARSITY,
         "influence",
-        alpha=above(0, 1.0),
+        alpha=above(0, 3.0),
         damping=above(0, 0.1),
         samples=at_least(1, 300),
         variant=one_of(*VARIANTS),
