@@ -1,8 +1,7 @@
 """The catalogue's entries of unlearners for image classifiers. Standard library only.
 
-Fine-tuning, l1-sparse, ascent and the four relabelling methods have presets from `benchmarks/vision.py --tune`, for
-classes and for random records alike; two epochs where training has 15 keep the first two near a fifth of its time.
-Those of the others were set by hand on small networks.
+Presets are those of `benchmarks/vision.py --tune`, for classes and for random records alike, on small networks. Two
+epochs of fine-tuning and of l1-sparse, where training has 15, keep them near a fifth of its time.
 """
 
 from typing import Any
@@ -62,21 +61,21 @@ IMAGE_METHODS: tuple[MethodSpec, ...] = (
         "cf-k",
         "Goel et al. 2022, arXiv 2201.06640",
         "image_finetuning",
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         layers=at_least(1, 2),
     ),
     _entry(
         "eu-k",
         "Goel et al. 2022, arXiv 2201.06640",
         "image_finetuning",
-        learning_rate=3e-3,
+        learning_rate=1e-3,
         layers=at_least(1, 2),
     ),
     _entry(
         "fisher",
         "Golatkar et al. 2020, arXiv 1911.04933; " + SPARSITY,
         "fisher",
-        alpha=at_least(0, 1e-6),
+        alpha=at_least(0, 1e-7),
         samples=at_least(1, 300),
         variant=one_of(*VARIANTS),
     ),
@@ -103,7 +102,7 @@ IMAGE_METHODS: tuple[MethodSpec, ...] = (
         "scrub",
         "Kurmanji et al. 2023, arXiv 2302.09880",
         "image_teachers",
-        learning_rate=2e-3,
+        learning_rate=1e-3,
         epochs=6,
         max_epochs=at_least(0, 4),
         forget_batch=at_least(1, 16),
