@@ -1,6 +1,5 @@
 """Requests for a class or a domain of pictures: what they match, what a plan makes of them, what may not come back."""
 
-import base64
 import json
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ from compliance.planning import NOTHING_LEFT, refusal
 from compliance.policy import Policy, parse
 from compliance.wiring import Services
 from engine.corpus import Record
+from engine.pictures import picture
 from tests.compliance.builders import add_base, add_dataset, add_model, approved_request, log_size, plan
 from tests.compliance.conftest import both_databases, verified_request
 
@@ -46,8 +46,8 @@ def _asks(target: str, *, name: str = "Quillon Vandermeer") -> Subject:
 
 
 def _picture(number: int) -> str:
-    """What the desk takes for a picture; it never decodes one."""
-    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + number.to_bytes(4)).decode()
+    """A picture of four pixels of its own."""
+    return picture(number.to_bytes(4), (2, 2))
 
 
 def _row(number: int, **changes: str) -> dict[str, str]:
