@@ -34,7 +34,7 @@ from engine.methods.image_descent import (
 from engine.methods.sparsity import Mask
 from engine.seeds import derive
 from engine.tasks.image import classes_of
-from engine.training import Fitted
+from engine.training import Fitted, Piece
 
 
 def finetune(setting: Asked) -> Fitted:
@@ -53,8 +53,8 @@ def l1_sparse(setting: Asked) -> Fitted:
     steps: Plan = []
     for epoch, rows in planned:
         gamma = penalty(options.gamma, epoch=epoch, epochs=epochs, without=options.epochs_without)
-        pieces = fitting(setting, kept.at(rows))
-        steps.append((*pieces, partial(_norm, setting.model, gamma)) if gamma else pieces)
+        first, *others = fitting(setting, kept.at(rows))
+        steps.append((partial(_penalised, first, setting.model, gamma) if gamma else first, *others))
     return descend(setting, steps, mask)
 
 
@@ -147,5 +147,6 @@ def _in_evaluation(layer: nn.Module, _taken: tuple[Tensor, ...]) -> None:
     layer.eval()
 
 
-def _norm(model: nn.Module, gamma: float) -> Tensor:
-    return gamma * torch.cat([p.flatten() for p in model.parameters()]).abs().sum()
+def _penalised(piece: Piece, model: nn.Module, gamma: float) -> Tensor:
+    """A piece with the norm of all parameters, in one pass backwards."""
+    return piece() + gamma * torch.cat([p.flatten() for p in model.parameters()]).abs().sum()

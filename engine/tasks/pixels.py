@@ -122,7 +122,8 @@ def _decoded(record: Record, position: int, pixels: Pixels) -> NDArray[np.uint8]
         raise EngineError("bad_data", f"the image of record {position + 1} {BROKEN}") from error
     if made.size != (pixels.width, pixels.height):
         made = pixels.scaled(made)
-    return np.asarray(made).reshape(pixels.height, pixels.width, pixels.channels).transpose(2, 0, 1)
+    values = np.frombuffer(made.tobytes(), dtype=np.uint8)  # asarray takes three times as long for small pictures
+    return values.reshape(pixels.height, pixels.width, pixels.channels).transpose(2, 0, 1)
 
 
 def _refuse(image: Image.Image, position: int) -> None:
