@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/vision_table.py work/vision
 
 Intervals are those of a mean over seeds at 95 % (Student's t); differences are paired by seed. A finding is
-`replicated` where the whole interval lies beyond its limit, `not replicated` otherwise, and has no verdict on one
-seed alone. The gap of a model is the mean of |model - retraining| over UA, RA, TA and MIA-efficacy, retraining being
+`replicated` (a goal of ours: `reached`) where the whole interval lies beyond its limit, `not` so otherwise, and has no
+verdict on one seed alone. The gap of a model is the mean of |model - retraining| over UA, RA, TA and MIA-efficacy, retraining being
 that of the same seed, set and start. Written: `table.md` and `numbers.json` in the work folder.
 """
 
@@ -25,6 +25,7 @@ RELABELLING = ("random-labels", "salun", "boundary-shrink", "boundary-expand")
 ABOUT_ZERO, DROP, LOSS, CHEAP = 0.01, 0.70, 0.05, 0.2  # of UA; of accuracy; of the time of retraining
 TUNED = 100  # seeds from here on were tuned on
 REFERENCE = "retrain"
+GOAL = "goal of ours"  # no paper found it
 
 Key = tuple[str, str, str]
 
@@ -75,7 +76,8 @@ class Finding:
         if found is None:
             return "no verdict"
         beyond = found[0] > self.limit if self.above else found[1] < self.limit
-        return "replicated" if beyond else "not replicated"
+        word = "reached" if self.paper == GOAL else "replicated"
+        return word if beyond else f"not {word}"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -179,7 +181,7 @@ def _cheap(told: Sequence[Told]) -> Claims:
         mine = [x for x in told if (x.start, x.method) == ("dense", method)]
         known = [statistics.fmean(x.rte for x in mine if x.seed == seed) for seed in _order(x.seed for x in mine)]
         what = f"{method}: below .2 of the time of retraining, mean over sets"
-        yield "presets", what, mean(known) if known else None, CHEAP, False
+        yield GOAL, what, mean(known) if known else None, CHEAP, False
 
 
 def _gap(one: Told) -> float:

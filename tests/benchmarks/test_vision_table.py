@@ -143,6 +143,7 @@ def test_what_the_papers_found_is_read_off_the_right_sets(tmp_path: Path) -> Non
             "ga: below .2",
         )
     }
+    assert verdicts.pop("ga: below .2") == "reached"
     assert [part for part, verdict in verdicts.items() if verdict != "replicated"] == ["laf: accuracy on strangers"]
 
 
