@@ -4,8 +4,8 @@
 
 Intervals are those of a mean over seeds at 95 % (Student's t); differences are paired by seed. A finding is
 `replicated` (a goal of ours: `reached`) where the whole interval lies beyond its limit, `not` so otherwise, and has no
-verdict on one seed alone. The gap of a model is the mean of |model - retraining| over UA, RA, TA and MIA-efficacy, retraining being
-that of the same seed, set and start. Written: `table.md` and `numbers.json` in the work folder.
+verdict on one seed alone. The gap of a model is the mean of |model - retraining| over UA, RA, TA and MIA-efficacy,
+retraining being that of the same seed, set and start. Written: `table.md` and `numbers.json` in the work folder.
 """
 
 import json
