@@ -73,6 +73,7 @@ bench: $(READY) ## every figure of docs/results.md but the pre-trained model's (
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/text_frontier.py --data $(SHARED)/data/tofu --workdir $(WORKDIR)/text
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/selector.py
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/backdoor.py
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/vision.py --workdir $(WORKDIR)/vision
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/domains.py --workdir $(WORKDIR)/domains
 
 smollm: $(READY) ## a real pre-trained model learns TOFU authors and forgets one (up to 90 minutes on two cores)
