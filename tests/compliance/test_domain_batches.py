@@ -19,6 +19,7 @@ from tests.compliance.builders import write_lines
 from tests.compliance.conftest import Clock, verified_request
 from tests.compliance.terminal import answer, at, refusal
 from tests.engine import styled
+from tests.engine.painted import garbled
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("domain-batches"), pytest.mark.timeout(300)]
 LEAVES, STAY = "negative", ("photo", "tinted")
@@ -125,7 +126,7 @@ def test_what_could_not_be_measured_is_refused_before_training(desk: Services) -
     """A broken picture by its position, a holdout set of other domains, one domain, none at all, and no holdout."""
     calm = given(desk, "calm", rows(range(600, 604), STAY))
     broken = rows(range(200, 204), STAY)
-    broken[5]["image"] = base64.b64encode(base64.b64decode(broken[5]["image"])[:60]).decode()
+    broken[5]["image"] = garbled()
     plain = [{key: row[key] for key in ("record_id", "image", "label")} for row in rows(range(500, 504))]
     one = given(desk, "one", rows(range(400, 404), STAY[:1]))
     sets = {

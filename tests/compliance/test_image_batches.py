@@ -18,7 +18,7 @@ from compliance.wiring import Services, open_services, prepare
 from tests.compliance.builders import write_lines
 from tests.compliance.conftest import Clock, verified_request
 from tests.compliance.terminal import answer, at, refusal
-from tests.engine.painted import LABELS, SIDE, bar, png
+from tests.engine.painted import LABELS, SIDE, bar, garbled, png
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("image-batches"), pytest.mark.timeout(300)]
 PEOPLE, EACH = 20, 4
@@ -154,10 +154,9 @@ def test_public_pictures_of_another_class_are_named(desk: Services, tmp_path: Pa
 
 
 def test_a_broken_picture_is_named_before_anything_is_trained(desk: Services, tmp_path: Path) -> None:
-    """The desk takes a file that begins like a PNG; the engine finds that it is none, and says in which data set."""
+    """The desk takes a PNG that is all there; the engine finds that it has no pixels, and says in which data set."""
     rows = _rows(range(2000, 2008))
-    broken = base64.b64encode(base64.b64decode(rows[5]["image"])[:60]).decode()
-    rows[5] |= {"image": broken}
+    rows[5] |= {"image": garbled()}
     answer(desk, "dataset", "add", "damaged", write_lines(tmp_path / "d.jsonl", rows), "--subject-field", "who")
 
     line = refusal(at(desk, "model", "train", "other", "--dataset", "bars", "--holdout", "damaged", *SHAPE))

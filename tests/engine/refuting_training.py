@@ -34,7 +34,6 @@ from tests.engine.refuting import LEVEL, Floats, Found, audited, repeated
 Unit = Sequence[int]
 DELTA = 1e-10  # of networks
 REPEATS = 200  # runs a world
-ACCELERATOR = Accelerator()
 Rounds = Callable[..., Gradient[int]]  # `private_gradient`, or something broken of the same form
 
 
@@ -100,10 +99,11 @@ def correct(mechanism: Mechanism, play: Play, secret: bytes, rounds: Rounds = pr
 def left_over(mechanism: Mechanism, material: Diracs, secret: bytes, rounds: Rounds, *, book: bool = True) -> Floats:
     """The sum over all rounds of what they leave on the weights, which is all that anybody could see of them."""
     total: Floats = np.zeros(material.model.layer.in_features)
+    accelerator = Accelerator()  # of this call: a job in between takes the state from an older one
     with clipping(material.model, book=book) as by_the_book:
         gradient = rounds(material, mechanism=mechanism, secret=secret, rows_per_pass=256, book=by_the_book)
         for round_ in range(mechanism.steps):
-            gradient(ACCELERATOR, round_)
+            gradient(accelerator, round_)
             left = material.model.layer.weight.grad
             total += 0.0 if left is None else left.detach().double().numpy()[0]
     return total
