@@ -33,7 +33,7 @@ def opens(envelope: bytes, payload_type: str = TYPE, key: bytes = KEY.public_key
 
 
 @published
-def test_the_published_vector() -> None:
+def test_vector_published_envelope() -> None:
     """The encoding is the published one, and the published ECDSA signature is over it."""
     vector: dict[str, Any] = json.loads(VECTOR.read_text())
     kind, payload, [(key_id, signature)] = dsse.parse(json.dumps(vector["envelope"]).encode())
@@ -51,7 +51,7 @@ def test_the_published_vector() -> None:
 
 
 @published
-def test_an_envelope_of_another_program() -> None:
+def test_vector_envelope_of_another_program() -> None:
     """A model-signing envelope verifies over our encoding, and its payload is an in-toto statement."""
     bundle = next(path for path in MODEL_SIGNING.rglob("*.sig") if path.is_file())
     envelope = json.loads(bundle.read_text())["dsseEnvelope"]

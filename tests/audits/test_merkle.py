@@ -40,7 +40,7 @@ def holds(check: Any, **arguments: Any) -> bool:  # noqa: ANN401 - either verify
 
 
 @pytest.mark.parametrize("path", vectors("inclusion"))
-def test_inclusion_vector(path: Path) -> None:
+def test_vector_inclusion(path: Path) -> None:
     """A published inclusion proof verifies exactly when it should."""
     vector = json.loads(path.read_text())
 
@@ -55,7 +55,7 @@ def test_inclusion_vector(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", vectors("consistency"))
-def test_consistency_vector(path: Path) -> None:
+def test_vector_consistency(path: Path) -> None:
     """A published consistency proof verifies exactly when it should."""
     vector = json.loads(path.read_text())
 
@@ -74,7 +74,7 @@ def test_all_published_vectors_are_there() -> None:
     assert len(vectors("inclusion")) == len(vectors("consistency")) == 98
 
 
-def test_the_constants_of_certificate_transparency() -> None:
+def test_vector_constants_of_certificate_transparency() -> None:
     """Leaves, inner nodes and roots are those that every implementation has."""
     constants = json.loads((FOLDER / "constants" / "rfc6962_constants.json").read_text())
     entries = [bytes.fromhex(one) for one in constants["leaf_inputs_hex"]]

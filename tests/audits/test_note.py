@@ -27,7 +27,7 @@ def cases() -> list[Any]:
 
 
 @pytest.mark.parametrize("case", cases())
-def test_published_note(case: dict[str, Any]) -> None:
+def test_vector_note(case: dict[str, Any]) -> None:
     """A published note opens exactly when it should, and names who signed it."""
     known = [note.parse_vkey(one) for one in case["vkeys"]]
     if not case["ok"]:
@@ -48,7 +48,7 @@ def test_a_note_that_is_not_utf8_is_refused() -> None:
         note.open_note(b"\xff" + good["note"].encode(), [note.parse_vkey(one) for one in good["vkeys"]])
 
 
-def test_signing_is_deterministic_and_as_in_go() -> None:
+def test_vector_signing_is_deterministic_and_as_in_go() -> None:
     """The published key signs the published text to the published note."""
     vector = published()
     skey = vector["signing_key"]["skey"].split("+", 4)[4]
@@ -58,7 +58,7 @@ def test_signing_is_deterministic_and_as_in_go() -> None:
     assert note.sign(expected["text"], "PeterNeumann", SigningKey("log", private)) == expected["signed"]
 
 
-def test_only_the_whole_verifier_key_is_one() -> None:
+def test_vector_only_the_whole_verifier_key_is_one() -> None:
     """No published bad key, no proper part of a good one, and no good one with a byte raised is accepted."""
     good = next(one for one in published()["cases"] if one["ok"])["vkeys"][0]
     parts = {good[start:stop] for start in range(len(good)) for stop in range(start, len(good))}
@@ -70,7 +70,7 @@ def test_only_the_whole_verifier_key_is_one() -> None:
             note.parse_vkey(bad)
 
 
-def test_a_checkpoint_from_production() -> None:
+def test_vector_checkpoint_from_production() -> None:
     """The note of sum.golang.org verifies; its origin, which is not its key's name, makes it no checkpoint of ours."""
     signed = (FOLDER / "sum_golang_org_checkpoint.txt").read_text()
     key = note.parse_vkey((FOLDER / "sum_golang_org_vkey.txt").read_text().strip())

@@ -26,7 +26,7 @@ def verifies(public_key: bytes, signature: bytes, message: bytes) -> bool:
 
 
 @published
-def test_wycheproof() -> None:
+def test_vector_wycheproof() -> None:
     """All 151 signatures of Wycheproof are judged as published."""
     groups = json.loads((FOLDER / "wycheproof_ed25519_test.json").read_text())["testGroups"]
     wrong = [
@@ -46,7 +46,7 @@ def test_wycheproof() -> None:
 
 
 @published
-def test_no_key_of_low_order_is_accepted() -> None:
+def test_vector_no_key_of_low_order_is_accepted() -> None:
     """Every published low-order key is refused, for any signature, and there are 14 of them."""
     vectors: list[Any] = json.loads((FOLDER / "cctv_ed25519vectors.json").read_text())
     low = [one for one in vectors if "low_order_A" in (one["flags"] or [])]

@@ -30,7 +30,7 @@ def cases() -> list[Any]:
 
 @pytest.mark.skipif(not CASES.is_file(), reason="the shared vectors are not here")
 @pytest.mark.parametrize(("payload", "good"), cases())
-def test_published_statement(payload: bytes, good: bool) -> None:  # noqa: FBT001 - a table's column
+def test_vector_statement(payload: bytes, good: bool) -> None:  # noqa: FBT001 - a table's column
     """An in-toto statement is accepted exactly when the specification says so."""
     if good:
         assert intoto.parse(payload).predicate_type == "thePredicate"

@@ -104,7 +104,7 @@ def test_a_number_has_one_form(text: str) -> None:
 
 @pytest.mark.skipif(not JCS.is_dir(), reason="the shared vectors are not here")
 @pytest.mark.parametrize("path", sorted((JCS / "input").glob("*.json")), ids=lambda path: path.stem)
-def test_canonical_json_is_as_published(path: Path) -> None:
+def test_vector_canonical_json(path: Path) -> None:
     """Our reader and the canonical writer give the published bytes."""
     published = bytes.fromhex((JCS / "outhex" / f"{path.stem}.txt").read_text())
 

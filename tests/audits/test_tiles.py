@@ -33,7 +33,7 @@ def write(folder: Path, number: int) -> None:
 
 @published
 @pytest.mark.parametrize("size", range(16))
-def test_each_checkpoint_of_the_tessera_log_is_rebuilt(size: int) -> None:
+def test_vector_tessera_checkpoint_is_rebuilt(size: int) -> None:
     """The signed root of every size follows from the entry bundles."""
     key = note.parse_vkey((FOLDER / "vkey.txt").read_text().strip())
     signed = (FOLDER / "log" / (f"checkpoint.{size}" if size < 15 else "checkpoint")).read_text()
@@ -44,7 +44,7 @@ def test_each_checkpoint_of_the_tessera_log_is_rebuilt(size: int) -> None:
 
 
 @published
-def test_the_tessera_log_is_written_byte_for_byte(tmp_path: Path) -> None:
+def test_vector_tessera_log_is_written_byte_for_byte(tmp_path: Path) -> None:
     """Published at every size, our files are Tessera's files: same names, same bytes."""
     theirs = files(FOLDER / "log")
     signed = {size: theirs[f"checkpoint.{size}"].decode() for size in range(16)}
