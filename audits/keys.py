@@ -2,19 +2,20 @@
 
 Rules:
 
-* A key has one role (`log`, `report`, `receipt`, `witness`). Its file says which, and `load` refuses another one:
-  a stolen receipt key must not be able to sign a report.
+* A key has one role (`ROLES`) and, by its role, one algorithm (`audits.algorithms`). Its file says which role, and
+  `load` refuses another one: a stolen receipt key must not be able to sign a report.
 * The private key is a PKCS #8 PEM file, created with mode 0600 and never overwritten.
-* A public key of low order is refused wherever a key comes in. Signatures under such a key verify for *every*
-  message, so its holder could later claim any report text; OpenSSL accepts them.
+* A public key of low order is refused wherever a key comes in.
 
 Where hardware keeps the key, an adapter with the two members of `Signer` stands in for `SigningKey`.
 """
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -27,23 +28,21 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from audits import algorithms
+from audits.algorithms import Algorithm
 from audits.errors import VerificationError, expect, require
 from audits.strict import decode_base64, encode_base64
 
-Role = Literal["log", "report", "receipt", "witness"]
+Role = Literal["log", "report", "receipt", "witness", "model", "approver"]
 ROLES: tuple[Role, ...] = get_args(Role)
-KEY_SIZE = 32
+KEY_SIZE = algorithms.ED25519_SIZE
 SIGNATURE_SIZE = 64
 _ROLE_LINE = "Expunge-Role: "
 _LARGEST_FILE = 16 * 1024
+_KEY_ID = re.compile(r"[0-9a-f]{64}")
 
-# y-coordinates of the eight points of small order, then those of them that also have a non-canonical encoding
-# (y + p below 2**255), each with both signs: 14 encodings (C2SP CCTV, flag low_order_A).
-_P = 2**255 - 19
-_Y8 = 2707385501144840649318225287225658788936804267575313519463743609750303402022
-_LOW_ORDER = frozenset(
-    (y | sign << 255).to_bytes(KEY_SIZE, "little") for y in (0, 1, _P - 1, _Y8, _P - _Y8, _P, _P + 1) for sign in (0, 1)
-)
+# The optional second line of a log is ML-DSA-44; OpenSSF Model Signing wants an elliptic curve.
+_ALGORITHMS: Mapping[str, tuple[Algorithm, ...]] = {"log": ("ed25519", "ml-dsa-44"), "model": ("ecdsa-p256",)}
 
 
 class Signer(Protocol):
@@ -137,6 +136,11 @@ def key_id(public_key: bytes) -> str:
     return hashlib.sha256(public_key).hexdigest()
 
 
+def is_key_id(value: object) -> bool:
+    """Whether `value` has the form of a key id."""
+    return isinstance(value, str) and _KEY_ID.fullmatch(value) is not None
+
+
 def fingerprint(public_key: bytes) -> str:
     """The key id in eight groups of eight digits, as people compare it over a telephone."""
     digits = key_id(public_key)
@@ -145,8 +149,7 @@ def fingerprint(public_key: bytes) -> str:
 
 def check_public_key(public_key: bytes) -> None:
     """Refuse what is not 32 bytes, or one of the 14 encodings of a point of low order."""
-    require(len(public_key) == KEY_SIZE, "An Ed25519 public key has 32 bytes.")
-    require(public_key not in _LOW_ORDER, "The public key has low order: signatures under it prove nothing.")
+    algorithms.check_ed25519(public_key)
 
 
 def verify(public_key: bytes, signature: bytes, message: bytes) -> None:
@@ -159,26 +162,56 @@ def verify(public_key: bytes, signature: bytes, message: bytes) -> None:
         raise VerificationError("The signature is not this key's signature over these bytes.") from fault
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Registration:
+    """What a `key.registered` entry says, checked."""
+
+    role: Role
+    algorithm: Algorithm
+    public_key: bytes
+    key_id: str
+
+
 def registration(key: Signer, role: Role) -> dict[str, str]:
-    """What the log entry `key.registered` says of a key."""
-    check_public_key(key.public_key)
+    """What the log entry `key.registered` says of a key; for a role of several algorithms, of its first one."""
     own = getattr(key, "role", role)
     expect(own == role, f"This key has the role {own}, not {role}.")
-    return {
+    return register_public(key.public_key, role=role, algorithm=_of_role(role)[0])
+
+
+def register_public(public_key: bytes, *, role: Role, algorithm: Algorithm) -> dict[str, str]:
+    """What the log entry `key.registered` says of a public key whose private half somebody else holds."""
+    data = {
         "role": role,
-        "algorithm": "ed25519",
-        "publicKey": encode_base64(key.public_key),
-        "keyId": key_id(key.public_key),
+        "algorithm": algorithm,
+        "publicKey": encode_base64(public_key),
+        "keyId": key_id(public_key),
     }
+    read_registration(data)
+    return data
+
+
+def read_registration(data: Mapping[str, Any]) -> Registration:
+    """The key that a `key.registered` entry registers: known role, the role's algorithm, an acceptable key."""
+    require(set(data) == {"role", "algorithm", "publicKey", "keyId"}, "The key registration has other fields.")
+    role, algorithm = data["role"], data["algorithm"]
+    require(role in ROLES, "The key registration names an unknown role.")
+    known = _of_role(role)
+    require(algorithm in known, f"The registered {role} key's algorithm is not {' or '.join(known)}.")
+    require(isinstance(data["publicKey"], str), "The registered key is not text.")
+    public_key = decode_base64(data["publicKey"], "The registered key")
+    algorithms.check(algorithm, public_key)
+    require(data["keyId"] == key_id(public_key), "The registered key id is not the key's digest.")
+    return Registration(role=role, algorithm=algorithm, public_key=public_key, key_id=data["keyId"])
 
 
 def parse_registration(data: Mapping[str, Any], role: Role) -> bytes:
     """The raw public key that a `key.registered` entry registers for `role`."""
-    require(set(data) == {"role", "algorithm", "publicKey", "keyId"}, "The key registration has other fields.")
-    require(data["role"] == role, f"The registered key is not a {role} key.")
-    require(data["algorithm"] == "ed25519", "The registered key is not an Ed25519 key.")
-    require(isinstance(data["publicKey"], str), "The registered key is not text.")
-    public_key = decode_base64(data["publicKey"], "The registered key")
-    check_public_key(public_key)
-    require(data["keyId"] == key_id(public_key), "The registered key id is not the key's digest.")
-    return public_key
+    found = read_registration(data)
+    require(found.role == role, f"The registered key is not a {role} key.")
+    return found.public_key
+
+
+def _of_role(role: Role) -> tuple[Algorithm, ...]:
+    """The algorithms that a role's keys may have."""
+    return _ALGORITHMS.get(role, ("ed25519",))
