@@ -13,7 +13,9 @@ for a size or index outside the tree; functions that check proofs raise `Verific
 
 import hashlib
 import hmac
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from audits.errors import expect, require
 
@@ -32,34 +34,25 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-class Tree:
-    """All complete subtrees of a log in memory, so that roots and proofs of *any* past size cost O(log n).
+@dataclass(frozen=True, slots=True)
+class RangeProof:
+    """What lies left and right of contiguous leaves: the roots of the maximal complete subtrees, left to right."""
 
-    `levels[l][i]` is the hash over the leaves from i * 2**l up to (i + 1) * 2**l; 64 bytes a leaf in all.
-    """
+    left: tuple[bytes, ...]
+    right: tuple[bytes, ...]
 
-    def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
-        """Build the tree over `leaf_hashes`, 32 bytes each."""
-        self.levels: list[list[bytes]] = [[]]
-        for leaf in leaf_hashes:
-            self.append(leaf)
+
+class Subtrees(ABC):
+    """Any holder of a log's complete subtrees: roots and proofs of *any* size up to its own cost O(log n) of them."""
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """The number of leaves."""
-        return len(self.levels[0])
 
-    def append(self, leaf: bytes) -> None:
-        """Add one leaf hash and every subtree that it completes."""
-        expect(len(leaf) == HASH_SIZE, "A leaf hash has 32 bytes; pass leaf_hash(entry), not the entry.")
-        self.levels[0].append(leaf)
-        level = 0
-        while len(self.levels[level]) % 2 == 0:
-            if level + 1 == len(self.levels):
-                self.levels.append([])
-            left, right = self.levels[level][-2:]
-            self.levels[level + 1].append(node_hash(left, right))
-            level += 1
+    @abstractmethod
+    def subtree(self, level: int, index: int) -> bytes:
+        """The hash over the leaves from index * 2**level up to (index + 1) * 2**level, all of which exist."""
 
     def root(self, size: int | None = None) -> bytes:
         """The root over the first `size` leaves (all of them when not given)."""
@@ -101,6 +94,19 @@ class Tree:
             path.append(self._hash(start, stop))
         return path[::-1]
 
+    def range_proof(self, start: int, stop: int, size: int | None = None) -> RangeProof:
+        """The proof that the leaves [start, stop), at least one, are those of the tree over the first `size`."""
+        size = self._checked(size)
+        expect(0 <= start < stop <= size, f"There are no entries from {start} to {stop} in a tree of {size}.")
+        left = tuple(self.subtree(level, first >> level) for first, level in _complete(0, start))
+        right = tuple(self.subtree(level, first >> level) for first, level in _complete(stop, size))
+        return RangeProof(left, right)
+
+    def frontier(self, size: int | None = None) -> "CompactRange":
+        """All that appending to the first `size` leaves needs."""
+        size = self._checked(size)
+        return CompactRange(size, (self.subtree(level, first >> level) for first, level in _complete(0, size)))
+
     def _checked(self, size: int | None) -> int:
         if size is None:
             return self.size
@@ -112,9 +118,43 @@ class Tree:
         width = stop - start
         if width & (width - 1) == 0:
             level = width.bit_length() - 1
-            return self.levels[level][start >> level]
+            return self.subtree(level, start >> level)
         middle = start + _split(width)
         return node_hash(self._hash(start, middle), self._hash(middle, stop))
+
+
+class Tree(Subtrees):
+    """All complete subtrees of a log in memory, 64 bytes a leaf in all.
+
+    `levels[l][i]` is the hash over the leaves from i * 2**l up to (i + 1) * 2**l.
+    """
+
+    def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
+        """Build the tree over `leaf_hashes`, 32 bytes each."""
+        self.levels: list[list[bytes]] = [[]]
+        for leaf in leaf_hashes:
+            self.append(leaf)
+
+    @property
+    def size(self) -> int:
+        """The number of leaves."""
+        return len(self.levels[0])
+
+    def subtree(self, level: int, index: int) -> bytes:
+        """The hash of a complete subtree."""
+        return self.levels[level][index]
+
+    def append(self, leaf: bytes) -> None:
+        """Add one leaf hash and every subtree that it completes."""
+        expect(len(leaf) == HASH_SIZE, "A leaf hash has 32 bytes; pass leaf_hash(entry), not the entry.")
+        self.levels[0].append(leaf)
+        level = 0
+        while len(self.levels[level]) % 2 == 0:
+            if level + 1 == len(self.levels):
+                self.levels.append([])
+            left, right = self.levels[level][-2:]
+            self.levels[level + 1].append(node_hash(left, right))
+            level += 1
 
 
 class CompactRange:
@@ -130,15 +170,19 @@ class CompactRange:
         expect(size >= 0 and len(self.hashes) == size.bit_count(), "The hashes don't belong to this size.")
         expect(all(len(one) == HASH_SIZE for one in self.hashes), "A subtree's hash has 32 bytes.")
 
-    def append(self, leaf: bytes) -> None:
-        """Add one leaf hash; the trailing one-bits of the size say how many subtrees it completes."""
-        expect(len(leaf) == HASH_SIZE, "A leaf hash has 32 bytes; pass leaf_hash(entry), not the entry.")
-        size = self.size
+    def append(self, subtree: bytes, level: int = 0) -> None:
+        """Add a leaf hash, or the root over the next 2**level leaves where the size is a multiple of that.
+
+        The size's trailing one-bits, counted from `level`, say how many subtrees it completes.
+        """
+        expect(len(subtree) == HASH_SIZE, "A leaf hash has 32 bytes; pass leaf_hash(entry), not the entry.")
+        size = self.size >> level
+        expect(size << level == self.size, "A subtree begins at a multiple of its own width.")
         while size & 1:
-            leaf = node_hash(self.hashes.pop(), leaf)
+            subtree = node_hash(self.hashes.pop(), subtree)
             size >>= 1
-        self.hashes.append(leaf)
-        self.size += 1
+        self.hashes.append(subtree)
+        self.size += 1 << level
 
     def root(self) -> bytes:
         """The root of the tree so far."""
@@ -223,6 +267,40 @@ def verify_consistency(*, size1: int, size2: int, root1: bytes, root2: bytes, pr
     require(last == 0, "The consistency proof is too short for its trees.")
     require(hmac.compare_digest(old, root1), "The consistency proof does not lead to the older root.")
     require(hmac.compare_digest(new, root2), "The consistency proof does not lead to the newer root.")
+
+
+def verify_range(*, leaves: Sequence[bytes], start: int, size: int, proof: RangeProof, root: bytes) -> None:
+    """Check that `leaves` (leaf hashes, at least one) are the entries from `start` on of the tree (`size`, `root`).
+
+    Which subtrees lie beside them follows from the sizes alone, so that a proof has one form; their number is checked
+    before anything is hashed.
+    """
+    stop = start + len(leaves)
+    require(0 <= start < stop <= size <= MAX_SIZE, "The entries' indexes lie outside the tree, or there are none.")
+    before, after = _complete(0, start), _complete(stop, size)
+    right_length = len(proof.left) == len(before) and len(proof.right) == len(after)
+    require(right_length, "The range proof has not the hashes that its tree asks for.")
+    require(
+        all(len(one) == HASH_SIZE for one in (root, *leaves, *proof.left, *proof.right)),
+        "A hash of the range proof has not the length of SHA-256.",
+    )
+    compact = CompactRange(start, proof.left)
+    for leaf in leaves:
+        compact.append(leaf)
+    for (_, level), subtree in zip(after, proof.right, strict=True):
+        compact.append(subtree, level)
+    require(hmac.compare_digest(compact.root(), root), "The range proof does not lead to the tree's root.")
+
+
+def _complete(start: int, stop: int) -> list[tuple[int, int]]:
+    """First leaf and level of the maximal complete subtrees of [start, stop), left to right; O(log n)."""
+    found = []
+    while start < stop:
+        widest = (stop - start).bit_length() - 1
+        level = min(widest, (start & -start).bit_length() - 1) if start else widest
+        found.append((start, level))
+        start += 1 << level
+    return found
 
 
 def _split(width: int) -> int:
