@@ -100,6 +100,10 @@ class Log:
         """The proof that the log at `size2` (now, when not given) extends the log at `size1`."""
         return self._tree.consistency_proof(size1, size2)
 
+    def range_proof(self, start: int, stop: int, size: int | None = None) -> merkle.RangeProof:
+        """The proof that the entries [start, stop) are those of the log at `size` (now, when not given)."""
+        return self._tree.range_proof(start, stop, size)
+
 
 def checkpoint_of(entries: Iterable[bytes], *, origin: str, signer: keys.Signer) -> str:
     """The signed checkpoint over `entries`."""

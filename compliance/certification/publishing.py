@@ -35,9 +35,9 @@ def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) ->
     key = desk.signers["report"]
     files = {
         "report.dsse.json": dsse.sign(payload, payload_type=dsse.INTOTO, signer=key),
-        "report.entry.json": published.entries[index],
+        "report.entry.json": published.entry(index),
         "report.tlog-proof": published.proof(index).encode(),
-        "key.entry.json": published.entries[key_index],
+        "key.entry.json": published.entry(key_index),
         "key.tlog-proof": published.proof(key_index).encode(),
         "evidence.json": attempt.record["numbers"].encode(),
         "report.html": html.page(payload),

@@ -37,11 +37,11 @@ def prove(
     """Print the proof that an entry is in the log (C2SP tlog-proof); --json adds the entry's exact bytes."""
     with open_desk(workdir) as desk:
         published = desk.publish()
-        if index >= len(published.entries):
-            message = f"the log has {len(published.entries)} entries, numbered from 0; name one of them"
+        if index >= published.size:
+            message = f"the log has {published.size} entries, numbered from 0; name one of them"
             raise NotFoundError(message, code="no-such-entry")
-        proof = published.proof(index)
-    value = {"index": index, "entry": published.entries[index].decode(), "proof": proof}
+        entry, proof = published.entry(index), published.proof(index)
+    value = {"index": index, "entry": entry.decode(), "proof": proof}
     answer(value, as_json=as_json, people=sentence(proof.rstrip("\n")))
 
 
@@ -92,7 +92,7 @@ def export(
     with open_desk(workdir) as desk:
         published = desk.publish()
         with writing(out):
-            tiles.write_tiles(out, published.entries, published.checkpoint)
+            tiles.write_tiles(out, published.entries(0, published.size), published.checkpoint)
         # The folder may have held another log's files, which are never overwritten.
         tiles.check_folder(out, logs.vkey(desk.settings.origin, desk.signers["log"].public_key))
     value = _checkpoint(published.checkpoint) | {"out": out}

@@ -91,9 +91,8 @@ class Attempt:
         with self._desk.transaction() as ledger:
             ledger.fix_weights(self._claim, attempt_id=self._id, digest=digest, now=now)
             ledger.move_batch_items(self._claim, state=ItemState.VERIFYING, now=now)
-        log = self._desk.publish().log
-        root = log.root()
-        return audits.log.evaluation_seed(size=log.size, root=root), {"size": log.size, "root": root.hex()}
+        log = self._desk.publish()
+        return audits.log.evaluation_seed(size=log.size, root=log.root), {"size": log.size, "root": log.root.hex()}
 
     def _measure(self, process: Engine, digest: str, reference: Path, seed: int) -> Evidence:
         space = self._rung.space

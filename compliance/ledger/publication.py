@@ -7,29 +7,68 @@ older checkpoint never overwrites a newer one.
 """
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from audits import checkpoint, tiles
 from audits.keys import Signer
 from audits.log import Log
+from audits.merkle import RangeProof
 from compliance.errors import UnavailableError
 from compliance.ledger.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The log as it was signed: its entries, its tree and the checkpoint over them."""
+    """The log as it was signed: its checkpoint, and entries and proofs under it."""
 
-    entries: tuple[bytes, ...]
-    log: Log
     checkpoint: str
+    _entries: tuple[bytes, ...]
+    _log: Log
+
+    @property
+    def size(self) -> int:
+        """The number of entries under the checkpoint."""
+        return self._log.size
+
+    @property
+    def root(self) -> bytes:
+        """The checkpoint's root."""
+        return self._log.root()
+
+    def entry(self, index: int) -> bytes:
+        """One entry's bytes."""
+        return self._entries[index]
+
+    def entries(self, start: int, stop: int) -> list[bytes]:
+        """The entries from `start` up to but not including `stop`."""
+        return list(self._entries[start:stop])
 
     def proof(self, index: int) -> str:
         """The `.tlog-proof` of an entry under this checkpoint."""
-        return self.log.proof(index, self.checkpoint)
+        return self._log.proof(index, self.checkpoint)
+
+    def range_proof(self, start: int, stop: int) -> RangeProof:
+        """The proof that `entries(start, stop)` are those of this checkpoint (`audits.merkle.verify_range`)."""
+        return self._log.range_proof(start, stop)
+
+    def consistency_proof(self, size1: int) -> list[bytes]:
+        """The proof that this log extends the one over its first `size1` entries."""
+        return self._log.consistency_proof(size1)
+
+
+class Cosigner(Protocol):
+    """Whoever asks witnesses for their cosignatures; its adapter speaks HTTP."""
+
+    def cosign(self, signed: str, consistency: Callable[[int], list[bytes]]) -> str:
+        """The checkpoint `signed` with the cosignature lines that could be had.
+
+        `consistency(size)` proves that the log extends its own first `size` entries. A witness that does not answer
+        is no error: the checkpoint comes back with fewer lines, at worst as it was.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +78,7 @@ class Publisher:
     origin: str
     signer: Signer
     folder: Path
+    cosigner: Cosigner | None = None
 
     def publish(self, ledger: Ledger) -> Published:
         """The log as of now and its newest checkpoint, signed anew when entries were added.
@@ -58,7 +98,7 @@ class Publisher:
                 text = log.checkpoint(self.signer)
                 ledger.record_checkpoint(checkpoint=text, size=log.size)
             tiles.write_tiles(self.folder, entries, text)
-            return Published(entries, log, text)
+            return Published(text, entries, log)
 
     def _refuse_rewritten(self, log: Log, signed: str) -> None:
         if not signed:

@@ -88,7 +88,7 @@ def test_published_tiles_rebuild_the_log(services: Services) -> None:
     published = services.publish()
 
     key = vkey(services.settings.origin, services.signers["log"].public_key)
-    assert published.log.size == tiles.check_folder(services.publisher.folder, key).size
+    assert published.size == tiles.check_folder(services.publisher.folder, key).size
     assert published.checkpoint == services.publish().checkpoint
 
 
