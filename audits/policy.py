@@ -83,11 +83,16 @@ def parse(text: str | bytes) -> Policy:
     return Policy(logs=tuple(draft.logs), witnesses=draft.witnesses, groups=draft.groups, quorum=quorum)
 
 
-def format_policy(*, log_vkey: str, witnesses: Sequence[tuple[str, str]] = (), quorum: int | None = None) -> str:
-    """A policy for one log and the named witnesses' vkeys, of which `quorum` (default: all) must cosign."""
+def format_policy(
+    *, log_vkey: str, witnesses: Sequence[tuple[str, str] | tuple[str, str, str]] = (), quorum: int | None = None
+) -> str:
+    """A policy for one log and its witnesses, of which `quorum` (default: all) must cosign.
+
+    A witness is a name, a vkey and, where it is told, a URL. `ValueError` when the text would not be read back.
+    """
     lines = [f"log {log_vkey}"]
-    lines += [f"witness {name} {vkey}" for name, vkey in witnesses]
-    names = " ".join(name for name, _ in witnesses)
+    lines += [" ".join(("witness", *one)) for one in witnesses]
+    names = " ".join(one[0] for one in witnesses)
     if witnesses and quorum != 0:
         lines += [f"group witnesses {quorum or 'all'} {names}", "quorum witnesses"]
     else:

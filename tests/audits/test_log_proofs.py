@@ -284,27 +284,3 @@ def test_a_policy_that_makes_no_sense_is_not_written() -> None:
     assert "group witnesses 1 " in policy.format_policy(log_vkey=VKEY, witnesses=[("w", witness_vkey(1))], quorum=1)
     with pytest.raises(ValueError, match="can't be written"):
         policy.format_policy(log_vkey=VKEY, witnesses=[("w", witness_vkey(1))], quorum=2)
-
-
-def test_a_witness_signs_one_history() -> None:
-    """From its newest checkpoint a witness goes forward with a proof, and not back, aside or without one."""
-    key, made = note.parse_vkey(VKEY), entries(8)
-    whole = log.Log(origin=ORIGIN, entries=made)
-    old, new = (whole.checkpoint(KEY, size) for size in (3, 8))
-    fork = log.checkpoint_of([*made[:2], b"rewritten", *made[3:]], origin=ORIGIN, signer=KEY)
-    newest = witness.next_checkpoint(old, log_key=key, newest=None, proof=[])
-    consistent = whole.consistency_proof(3)
-
-    assert witness.next_checkpoint(old, log_key=key, newest=newest, proof=[]) == newest
-    assert witness.next_checkpoint(new, log_key=key, newest=newest, proof=consistent).size == 8
-    later = witness.next_checkpoint(new, log_key=key, newest=newest, proof=consistent)
-    for signed, seen, hashes in (
-        (new, newest, []),
-        (fork, newest, consistent),
-        (old, later, []),
-        (new, None, consistent),
-        (new, newest, [bytes(32)] * 64),
-        (log.checkpoint_of(made, origin=ORIGIN, signer=signing_key("log", 9)), newest, consistent),
-    ):
-        with pytest.raises(VerificationError):
-            witness.next_checkpoint(signed, log_key=key, newest=seen, proof=hashes)
