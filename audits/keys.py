@@ -1,10 +1,14 @@
-"""Ed25519 keys: one key for one role, registered in the log before it signs.
+"""Signing keys: one key for one role, registered in the log before it signs.
 
 Rules:
 
 * A key has one role (`ROLES`) and, by its role, one algorithm (`audits.algorithms`). Its file says which role, and
   `load` refuses another one: a stolen receipt key must not be able to sign a report.
-* The private key is a PKCS #8 PEM file, created with mode 0600 and never overwritten.
+* The private key is a PKCS #8 PEM file, created with mode 0600 and never overwritten; with a passphrase it is
+  encrypted (PBES2: PBKDF2-HMAC-SHA256 and AES-256-CBC, as OpenSSL reads it). The 2,048 rounds of that derivation do
+  little for a short passphrase: at least `SHORTEST_PASSPHRASE` characters are asked for, best random ones.
+* The line with the role stands outside the encryption. What binds it is the log: a key is registered for one role,
+  and under another one nobody accepts it.
 * A public key of low order is refused wherever a key comes in.
 
 Where hardware keeps the key, an adapter with the two members of `Signer` stands in for `SigningKey`.
@@ -20,11 +24,15 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 
@@ -35,9 +43,11 @@ from audits.strict import decode_base64, encode_base64
 
 Role = Literal["log", "report", "receipt", "witness", "model", "approver"]
 ROLES: tuple[Role, ...] = get_args(Role)
+SHORTEST_PASSPHRASE = 12
 KEY_SIZE = algorithms.ED25519_SIZE
 SIGNATURE_SIZE = 64
 _ROLE_LINE = "Expunge-Role: "
+_ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 _LARGEST_FILE = 16 * 1024
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
 
@@ -46,24 +56,38 @@ _ALGORITHMS: Mapping[str, tuple[Algorithm, ...]] = {"log": ("ed25519", "ml-dsa-4
 
 
 class Signer(Protocol):
-    """Whatever can sign with one Ed25519 key: a file, a PKCS #11 token, a signing service."""
+    """Whatever can sign with one key: a file, a PKCS #11 token, a signing service."""
 
     @property
     def public_key(self) -> bytes:
-        """The raw public key, 32 bytes."""
+        """The raw public key, as `audits.algorithms` has it: 32 bytes of Ed25519, 65 of P-256."""
 
     def sign(self, message: bytes) -> bytes:
-        """The Ed25519 signature over `message`, 64 bytes."""
+        """The signature over `message`: 64 bytes of Ed25519 (RFC 8032), or ECDSA with SHA-256 in DER."""
+
+
+class RoleSigner(Signer, Protocol):
+    """A signer that knows what it may sign."""
+
+    @property
+    def role(self) -> Role:
+        """Its one role."""
+
+    @property
+    def key_id(self) -> str:
+        """SHA-256 of the raw public key, hex."""
 
 
 class SigningKey:
-    """A private key in memory, bound to its role."""
+    """A private key in memory, bound to its role: P-256 for `model`, Ed25519 for the others."""
 
-    def __init__(self, role: Role, private: Ed25519PrivateKey) -> None:
-        """Bind `private` to `role`."""
+    def __init__(self, role: Role, private: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
+        """Bind `private` to `role`; `ValueError` when its algorithm is not the role's."""
         expect(role in ROLES, f"There is no key role {role!r}; there are {', '.join(ROLES)}.")
+        name, self.public_key = _public(private)
+        wanted = _of_role(role)[0]
+        expect(name == wanted, f"A {role} key is an {wanted} key.")
         self.role: Role = role
-        self.public_key: bytes = private.public_key().public_bytes_raw()
         self._private = private
 
     def __repr__(self) -> str:
@@ -81,54 +105,65 @@ class SigningKey:
         return fingerprint(self.public_key)
 
     def sign(self, message: bytes) -> bytes:
-        """The Ed25519 signature over `message` (RFC 8032, deterministic)."""
-        return self._private.sign(message)
+        """The signature over `message`, deterministic in both algorithms (RFC 8032, RFC 6979)."""
+        if isinstance(self._private, Ed25519PrivateKey):
+            return self._private.sign(message)
+        return self._private.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
 
 
 def generate(role: Role) -> SigningKey:
     """A new key from the system's randomness."""
-    return SigningKey(role, Ed25519PrivateKey.generate())
+    curve = _of_role(role)[0] == "ecdsa-p256"
+    return SigningKey(role, ec.generate_private_key(ec.SECP256R1()) if curve else Ed25519PrivateKey.generate())
 
 
-def to_pem(key: SigningKey) -> bytes:
-    """The key file's bytes: the role, then the unencrypted PKCS #8 block."""
-    block = key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # noqa: SLF001 - same module
+def to_pem(key: SigningKey, passphrase: str | None = None) -> bytes:
+    """The key file's bytes: the role, then the PKCS #8 block, encrypted when there is a passphrase."""
+    long = passphrase is None or len(passphrase) >= SHORTEST_PASSPHRASE
+    expect(long, f"A passphrase has at least {SHORTEST_PASSPHRASE} characters.")
+    protection = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase.encode())
+    block = key._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)  # noqa: SLF001 - same module
     return f"{_ROLE_LINE}{key.role}\n".encode() + block
 
 
-def from_pem(pem: bytes, role: Role) -> SigningKey:
-    """The key in `pem`, which must name `role` in its first line."""
+def from_pem(pem: bytes, role: Role, passphrase: str | None = None) -> SigningKey:
+    """The key in `pem`, which must name `role` in its first line; the passphrase is for an encrypted one only."""
     expect(role in ROLES, f"There is no key role {role!r}; there are {', '.join(ROLES)}.")
     first, _, block = pem.partition(b"\n")
     require(first == f"{_ROLE_LINE}{role}".encode(), f"The key file's first line is not '{_ROLE_LINE}{role}'.")
+    secret = None
+    if block.lstrip().startswith(_ENCRYPTED):
+        require(passphrase, f"The {role} key file is encrypted: give its passphrase.")
+        secret = str(passphrase).encode()
     try:
-        private = load_pem_private_key(block, password=None)
+        private: Any = load_pem_private_key(block, password=secret)
+        return SigningKey(role, private)
     except (ValueError, TypeError) as fault:
-        raise VerificationError("The key file holds no unencrypted PKCS #8 private key.") from fault
+        locked = f"The passphrase does not open the {role} key file, or the file is damaged."
+        plain = f"The key file holds no PKCS #8 private key for the role {role}."
+        raise VerificationError(plain if secret is None else locked) from fault
     except Exception as fault:  # cryptography raises UnsupportedAlgorithm for curves it does not know
         raise VerificationError("The key file holds a key of an unknown kind.") from fault
-    if not isinstance(private, Ed25519PrivateKey):
-        raise VerificationError("The key file holds a key that is not Ed25519.")
-    return SigningKey(role, private)
 
 
-def save(key: SigningKey, path: Path) -> None:
+def save(key: SigningKey, path: Path, passphrase: str | None = None) -> None:
     """Write the key file with mode 0600; `FileExistsError` when `path` exists, for a key is never overwritten."""
+    content = to_pem(key, passphrase)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(to_pem(key))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def load(path: Path, role: Role) -> SigningKey:
+def load(path: Path, role: Role, passphrase: str | None = None) -> SigningKey:
     """The key in the file `path`, refused when it has another role or when every user of the machine can read it."""
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         require(stat.S_ISREG(status.st_mode), "The key file is not an ordinary file.")
         require(not status.st_mode & 0o007, "The key file is open to every user: chmod 600 it, and replace the key.")
         require(status.st_size <= _LARGEST_FILE, "The key file is too large to be one.")
-        return from_pem(file.read(), role)
+        return from_pem(file.read(), role, passphrase)
 
 
 def key_id(public_key: bytes) -> str:
@@ -215,3 +250,12 @@ def parse_registration(data: Mapping[str, Any], role: Role) -> bytes:
 def _of_role(role: Role) -> tuple[Algorithm, ...]:
     """The algorithms that a role's keys may have."""
     return _ALGORITHMS.get(role, ("ed25519",))
+
+
+def _public(private: object) -> tuple[Algorithm, bytes]:
+    """Algorithm and raw public key of a private key; `ValueError` when no role has such a key."""
+    if isinstance(private, Ed25519PrivateKey):
+        return "ed25519", private.public_key().public_bytes_raw()
+    if isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(private.curve, ec.SECP256R1):
+        return "ecdsa-p256", private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    raise ValueError("No role has a key of this algorithm.")

@@ -3,10 +3,13 @@
 import base64
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from audits import keys
 from audits.errors import VerificationError
@@ -119,6 +122,71 @@ def test_a_file_that_is_no_key_is_refused(tmp_path: Path, content: bytes) -> Non
 def test_a_key_never_shows_itself() -> None:
     """The text form of a key holds its id and no private bytes."""
     assert repr(signing_key("log", 1)) == f"SigningKey(log, {signing_key('log', 1).key_id})"
+
+
+SECRET = "correct horse battery"
+
+
+@pytest.mark.parametrize("role", ["report", "model"])
+def test_an_encrypted_key_opens_with_its_passphrase(tmp_path: Path, role: keys.Role) -> None:
+    """With the passphrase it is the key; without it or with another one the answer is one sentence."""
+    key, path = keys.generate(role), tmp_path / "key.pem"
+    keys.save(key, path, SECRET)
+
+    assert b"BEGIN ENCRYPTED" in path.read_bytes()
+    assert keys.load(path, role, SECRET).public_key == key.public_key
+    with pytest.raises(VerificationError, match=r"is encrypted: give its passphrase\.$"):
+        keys.load(path, role)
+    with pytest.raises(VerificationError, match="does not open"):
+        keys.load(path, role, SECRET + "?")
+
+
+def test_a_plain_key_still_opens_beside_a_passphrase() -> None:
+    """A desk that gets a passphrase later keeps its older keys."""
+    key = signing_key("receipt", 3)
+
+    assert keys.from_pem(keys.to_pem(key), "receipt", SECRET).key_id == key.key_id
+
+
+def test_openssl_reads_an_encrypted_key(tmp_path: Path) -> None:
+    """The file is ordinary PKCS #8 below its first line: openssl finds the same public key."""
+    key, path = keys.generate("approver"), tmp_path / "key.pem"
+    path.write_bytes(keys.to_pem(key, SECRET))
+
+    found = subprocess.run(
+        ["openssl", "pkey", "-in", path, "-passin", f"pass:{SECRET}", "-pubout", "-outform", "DER"],
+        check=True,
+        capture_output=True,
+    )
+
+    assert found.stdout.endswith(key.public_key)
+
+
+def test_a_short_passphrase_is_refused(tmp_path: Path) -> None:
+    """Nothing is written under a passphrase that is soon guessed."""
+    with pytest.raises(ValueError, match="at least 12"):
+        keys.save(keys.generate("log"), tmp_path / "log.pem", "short")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_key_signs_on_p_256() -> None:
+    """The library verifies what a model key signs, and one message has one signature."""
+    key = keys.generate("model")
+    public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key.public_key)
+
+    public.verify(key.sign(b"weights"), b"weights", ec.ECDSA(hashes.SHA256()))
+    assert key.sign(b"weights") == key.sign(b"weights")
+    assert keys.registration(key, "model")["algorithm"] == "ecdsa-p256"
+
+
+def test_a_role_refuses_a_key_of_another_algorithm() -> None:
+    """A report key on P-256 or a model key on Ed25519 cannot be made or loaded."""
+    curve, edwards = keys.generate("model"), signing_key("report", 2)
+
+    with pytest.raises(VerificationError, match="for the role report"):
+        keys.from_pem(keys.to_pem(curve).replace(b"Role: model", b"Role: report"), "report")
+    with pytest.raises(VerificationError, match="for the role model"):
+        keys.from_pem(keys.to_pem(edwards).replace(b"Role: report", b"Role: model"), "model")
 
 
 @pytest.mark.parametrize(
