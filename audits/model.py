@@ -3,7 +3,8 @@ r"""The digest of a model: every file of its folder by name, size and content.
     digest = SHA-256 over the lines "<sha256> <size> <name>\\n", sorted by name
 
 Names are relative POSIX paths. They are hashed too, because a digest over contents alone lets two files be swapped.
-Weights, configuration, tokenizer and guard all count: each of them can bring a forgotten text back.
+Weights, configuration, tokenizer and guard all count: each of them can bring a forgotten text back. So does a file that
+hides (`.git`, `.cache`): whoever serves the folder may serve from it, and nothing in it is left out.
 """
 
 import hashlib
@@ -11,11 +12,12 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from audits.errors import VerificationError, require
 
 _CHUNK = 1024 * 1024
+_SHOWN = 5
 
 
 class FileDigest(TypedDict):
@@ -48,6 +50,34 @@ def digest(found: Mapping[str, FileDigest]) -> str:
 def digest_folder(folder: Path) -> str:
     """The model's digest (hex) from its folder."""
     return digest(files(folder))
+
+
+def verify(folder: Path, statement: Mapping[str, Any]) -> None:
+    """Refuse a folder that is not, file by file, the model after of a report: `VerificationError` says what differs.
+
+    `statement` is the in-toto statement of a verified envelope, or its predicate (`audits.statement.parse`). What was
+    not verified proves nothing: take it from `audits.verify.verify`.
+    """
+    reported: Mapping[str, FileDigest] = statement.get("predicate", statement)["model"]["after"]["files"]
+    found = differences(files(folder), reported)
+    require(not found, f"{len(found)} file(s) differ from the model reported on: {told(found)}.")
+
+
+def differences(found: Mapping[str, FileDigest], expected: Mapping[str, FileDigest]) -> dict[str, str]:
+    """The files that are not as expected, by name: `added`, `missing` or `changed`; none when both are alike."""
+    kinds = {(True, False): "added", (False, True): "missing", (True, True): "changed"}
+    return {
+        name: kinds[name in found, name in expected]
+        for name in sorted(found.keys() | expected)
+        if found.get(name) != expected.get(name)
+    }
+
+
+def told(differing: Mapping[str, str]) -> str:
+    """The first five differing files in words."""
+    more = len(differing) - _SHOWN
+    shown = ", ".join(f"{name} ({kind})" for name, kind in list(differing.items())[:_SHOWN])
+    return shown + (f" and {more} more" if more > 0 else "")
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from audits import model
-from compliance.errors import InvalidInputError, UnavailableError
+from compliance.errors import InvalidInputError, NotFoundError, UnavailableError
 from compliance.ledger.vault import Vault
 from engine.contract import task_of
 from engine.corpus import Record, digest, read_records, write_records
@@ -132,6 +132,24 @@ class Store:
         partial = target / f"{name}.partial"
         partial.write_bytes(vault.seal(key, f"{batch_id}/{name}", plaintext))
         partial.replace(target / f"{name}.sealed")
+
+    def open_folder(self, vault: Vault, key: bytes, *, batch_id: str, name: str, target: Path) -> None:
+        """Undo `seal_folder` into `target`; NotFoundError when there is nothing sealed, or it does not open."""
+        source = self.sealed_path(batch_id) / name
+        sealed = sorted(source.rglob("*.sealed"))
+        if not sealed:
+            raise NotFoundError("there is no sealed folder of this name in the batch", code="not-sealed")
+        for file in sealed:
+            relative = file.relative_to(source).as_posix().removesuffix(".sealed")
+            (target / relative).parent.mkdir(parents=True, exist_ok=True)
+            vault.open_file(key, f"{batch_id}/{name}/{relative}", file, target / relative)
+
+    def open_bytes(self, vault: Vault, key: bytes, *, batch_id: str, name: str) -> bytes:
+        """Undo `seal_bytes`; NotFoundError when there is no such value, or it does not open."""
+        path = self.sealed_path(batch_id) / f"{name}.sealed"
+        if not path.is_file():
+            raise NotFoundError("there is no sealed value of this name in the batch", code="not-sealed")
+        return vault.open(key, f"{batch_id}/{name}", path.read_bytes())
 
     def destroy_sealed(self, batch_id: str) -> None:
         """Remove a batch's sealed remains."""

@@ -1,4 +1,4 @@
-"""`expunge model`: register, train, list and schedule models."""
+"""`expunge model`: register, train, list, check and schedule models."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ from compliance.cli.options import CURRENT, Json, Seed, Settings, Workdir, examp
 from compliance.cli.output import answer, listing, sheet
 from compliance.cli.progress import progress
 from compliance.errors import InvalidInputError
+from compliance.execution.serving import Outcome, check_served, in_words
 from compliance.execution.training import Order, default_policy, register_model, train_model
 from compliance.forecast import forecast_of
 from compliance.ledger.ledger import Ledger
@@ -48,6 +49,7 @@ _COLUMNS = {"name": "Name", "dataset": "Data set", "version": "Version", "guaran
 _COLUMNS |= {"base": "DP base", "deleted": "Deleted", "left": "Left", "every_seconds": "Every (s)"}
 GUARDED = "suppression: a guard, the weights still hold the data"
 _EMPTY = "There is no model yet; train one with 'expunge model train NAME --dataset NAME'."
+_SERVED = {"model": "Model", "outcome": "Served", "current": "In use", "digest": "Digest", "log_index": "Log entry"}
 _VERSIONS = {"number": "Version", "state": "State", "guarantee": "Guarantee", "published_at": "Published"}
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the model is called.")]
@@ -200,13 +202,60 @@ def versions(*, name: Name, workdir: Workdir = CURRENT, as_json: Json = False) -
     answer(value, as_json=as_json, people=listing(_VERSIONS, empty="This model has no version yet."))
 
 
-@app.command("check", epilog=example("expunge model check ./assistant"))
-def check(*, folder: Folder, as_json: Json = False) -> None:
-    """Say whether a folder can be registered: safetensors only, a configuration, no pickle. Its digest."""
+@app.command(
+    "check",
+    epilog=example(
+        "expunge model check /srv/assistant",
+        "expunge model check /srv/assistant --model assistant --json",
+        "expunge model check ./assistant --registrable",
+    ),
+)
+def check(
+    *,
+    folder: Folder,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME", help="The model it should be; else the one it is nearest to."),
+    ] = None,
+    registrable: Annotated[
+        bool, typer.Option("--registrable", help="Only say whether the folder can be registered; no desk is needed.")
+    ] = False,
+    workdir: Workdir = CURRENT,
+    as_json: Json = False,
+) -> int:
+    """Say whether a folder that is served is the version in use, file by file, and log what was found.
+
+    Exit 1 when it is not, with the version that it is if it is an older one, and with the files that differ.
+    """
+    if registrable:
+        return _registrable(folder, as_json=as_json)
+    with open_desk(workdir) as desk:
+        found = check_served(desk, folder, name=model)
+    ok = found.outcome is Outcome.CURRENT
+    value = {
+        "ok": ok,
+        "outcome": found.outcome,
+        "model": found.model.name,
+        "version": found.version,
+        "current": found.current.number,
+        "digest": found.digest,
+        "current_digest": found.current.digest,
+        "report_digest": found.current.report_digest,
+        "differing": found.differing,
+        "files": found.files,
+        "log_index": found.log_index,
+    }
+    answer(value, as_json=as_json, people=lambda value: [*sheet(_SERVED)(value), *in_words(found)])
+    return int(not ok)
+
+
+def _registrable(folder: Path, *, as_json: bool) -> int:
+    """Safetensors only, a configuration, no pickle and no link; InvalidInputError otherwise."""
     check_model(folder)
     files = folders.files(folder)
     value = {"ok": True, "digest": folders.digest(files), "files": files}
     answer(value, as_json=as_json, people=sheet({"ok": "Accepted", "digest": "Digest"}))
+    return 0
 
 
 @app.command(

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Select, delete, select, update
 
+from audits.log import parse_entry
 from compliance.errors import ConflictError
 from compliance.ledger import tables
 from compliance.ledger.entries import EntryKind
@@ -158,6 +159,16 @@ class Batches(Requests):
         """End the challenge period: what was sealed under the key can never be opened again."""
         self._session.execute(delete(tables.BatchKey).where(tables.BatchKey.batch_id == batch_id))
         self._append(EntryKind.BATCH_KEY_DESTROYED, {"batchId": batch_id}, now)
+
+    def key_destroyed(self, batch_id: str) -> tuple[int, str] | None:
+        """The log entry that says that the batch's key was destroyed: its index and time; None while there is none."""
+        entry = tables.LogEntry
+        query = select(entry.seq, entry.payload).where(entry.kind == EntryKind.BATCH_KEY_DESTROYED)
+        for index, payload in self._session.execute(query.order_by(entry.seq)):
+            parsed = parse_entry(payload)
+            if parsed.data.get("batchId") == batch_id:
+                return index, parsed.at
+        return None
 
     def challenge_over(self, now: datetime) -> list[str]:
         """Batches whose challenge period has ended and whose key still exists."""
@@ -348,6 +359,12 @@ class Batches(Requests):
     def report(self, report_id: str) -> ReportView:
         """One report; NotFoundError."""
         return _report(self._get(tables.Report, report_id, "report"))
+
+    def reproduced(self, *, report_id: str, outcome: str, weights_digest: str, now: datetime) -> int:
+        """Log that a report's run was repeated, what came of it and the repeated weights; the entry's index."""
+        self.report(report_id)
+        data = {"reportId": report_id, "outcome": outcome, "weightsDigest": weights_digest}
+        return self._append(EntryKind.REPORT_REPRODUCED, data, now)
 
     def finish_run(self, claim: Claim, *, challenge_ends: datetime, now: datetime) -> None:
         """The batch is published; `fulfil_batch` follows when everything old is sealed."""

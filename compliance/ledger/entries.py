@@ -38,6 +38,8 @@ class EntryKind(StrEnum):
     VERSION_SEALED = "version.sealed"
     VERSION_DESTROYED = "version.destroyed"
     BATCH_KEY_DESTROYED = "batch.key_destroyed"
+    MODEL_CHECKED = "model.checked"
+    REPORT_REPRODUCED = "report.reproduced"
 
 
 def rfc3339(time: datetime) -> str:

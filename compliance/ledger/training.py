@@ -255,6 +255,12 @@ class Training(LedgerCore):
             raise NotFoundError(message, code="no-version")
         return _version(row)
 
+    def check_served(self, *, model_id: str, served: str, outcome: str, now: datetime) -> int:
+        """Log what a look at a served folder found, against the version in use; the entry's index."""
+        current = self.current_version(model_id)
+        data = {"modelId": model_id, "version": current.number, "digest": current.digest, "served": served}
+        return self._append(EntryKind.MODEL_CHECKED, data | {"outcome": outcome}, now)
+
     def in_use(self, digest: str) -> bool:
         """Whether the folder with this digest, which is kept once, is some model's current version, base or start."""
         version, base, model = tables.ModelVersion, tables.Base, tables.Model
@@ -326,6 +332,15 @@ class Training(LedgerCore):
         query = select(tables.Base).where(tables.Base.model_id == model_id, tables.Base.state != "retired")
         row = self._session.scalar(query)
         return None if row is None else _base(row)
+
+    def base_with(self, *, model_id: str, digest: str) -> BaseView:
+        """The model's DP base of these weights, in use or retired; NotFoundError."""
+        query = select(tables.Base).where(tables.Base.model_id == model_id, tables.Base.digest == digest)
+        row = self._session.scalars(query.order_by(tables.Base.trained_at)).first()
+        if row is None:
+            message = "the model has no DP base with the weights that the batch was planned on"
+            raise NotFoundError(message, code="no-such-base")
+        return _base(row)
 
     def spend_budget(self, *, base_id: str, units: int, batch_id: str, now: datetime) -> BaseView:
         """Count a batch's deleted units against the base (in the transaction that publishes the batch).

@@ -20,7 +20,7 @@ from tests.compliance.terminal import answer, at, refusal, run
 
 ANYWHERE = {"method list", "method show", "unlearn", "evaluate", "series", "audit shadows"}
 ANYWHERE |= {"forget-set worst-case", "forget-set choose", "forget-set stress"}
-ANYWHERE |= {"report verify", "receipt verify", "model check"}
+ANYWHERE |= {"report verify", "receipt verify"}
 READING = [
     "db check",
     "db upgrade",

@@ -94,7 +94,7 @@ def test_a_trained_model_is_registered_and_scheduled(services: Services, folder:
     added = answer(services, "model", "add", "assistant", folder, "--dataset", "d1", *beginning)
 
     assert (added["name"], added["dataset"], added["version"], added["guarantee"]) == ("assistant", "d1", 1, "none")
-    assert added["digest"] == run("model", "check", folder, "--json").value["digest"]
+    assert added["digest"] == run("model", "check", folder, "--registrable", "--json").value["digest"]
     assert [model["name"] for model in answer(services, "model", "list")] == ["assistant"]
     (version,) = answer(services, "model", "versions", "assistant")
     assert (version["number"], version["state"], version["digest"]) == (1, "current", added["digest"])
@@ -116,7 +116,7 @@ def test_a_pickle_is_refused_wherever_a_model_comes_in(services: Services, folde
     beginning = ["--start", folder, "--policy", policy]
     commands = [
         at(services, "model", "add", "assistant", folder, "--dataset", "d1", *beginning),
-        run("model", "check", folder),
+        run("model", "check", folder, "--registrable"),
         run("unlearn", "retrain", "--base", folder, "--retain", __file__, "--out", folder / "new"),
         run("evaluate", "muse", "--model", folder, "--data", folder),
     ]
@@ -153,4 +153,4 @@ def test_a_model_without_weights_is_no_model(tmp_path: Path) -> None:
     """A check says what is missing."""
     (tmp_path / "config.json").write_text(json.dumps({}))
 
-    assert "safetensors" in refusal(run("model", "check", tmp_path))
+    assert "safetensors" in refusal(run("model", "check", tmp_path, "--registrable"))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compliance.errors import ComplianceError, InvalidInputError, UnavailableError
+from compliance.errors import ComplianceError, InvalidInputError, NotFoundError, UnavailableError
 from compliance.ledger.vault import Vault
 from compliance.store import Store, check_model
 from engine.corpus import Record
@@ -187,9 +187,8 @@ def test_sealed_folder_is_gone_and_opens_under_its_key(store: Store, vault: Vaul
     assert not folder.exists()
     assert not any(b"forgotten" in path.read_bytes() for path in sealed.rglob("*") if path.is_file())
     opened = tmp_path / "opened"
-    for name, content in before.items():
-        vault.open_file(KEY, f"b1/version-1/{name}", sealed / f"{name}.sealed", opened)
-        assert content == opened.read_bytes()
+    store.open_folder(vault, KEY, batch_id="b1", name="version-1", target=opened)
+    assert before == {name: (opened / name).read_bytes() for name in _names(opened)}
 
 
 def test_sealing_again_changes_nothing(store: Store, vault: Vault, tmp_path: Path) -> None:
@@ -220,7 +219,19 @@ def test_sealed_value_appears_complete_and_closed(store: Store, vault: Vault) ->
 
     (path,) = store.sealed_path("b1").iterdir()
     assert b"forgotten" not in path.read_bytes()
-    assert plain == vault.open(KEY, "b1/forget", path.read_bytes())
+    assert plain == store.open_bytes(vault, KEY, batch_id="b1", name="forget")
+
+
+def test_what_was_never_sealed_cannot_be_opened(store: Store, vault: Vault, tmp_path: Path) -> None:
+    """A name that no batch sealed is refused, and so is another key."""
+    store.seal_bytes(vault, KEY, b"x", batch_id="b1", name="forget")
+
+    with pytest.raises(NotFoundError):
+        store.open_bytes(vault, KEY, batch_id="b1", name="retain")
+    with pytest.raises(NotFoundError):
+        store.open_folder(vault, KEY, batch_id="b1", name="base", target=tmp_path / "opened")
+    with pytest.raises(NotFoundError):
+        store.open_bytes(vault, bytes(32), batch_id="b1", name="forget")
 
 
 def test_destroyed_remains_are_gone(store: Store, vault: Vault) -> None:
