@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from audits import opening as openings
 from audits import policy as policies
 from audits import receipt
 from audits.protocol import Verification
@@ -21,7 +22,11 @@ _BUNDLE_EXAMPLE = """example:
 The policy must come from somewhere else than the bundle: from the controller's
 website, from a supervisory authority, or from a report verified earlier."""
 _RECEIPT_EXAMPLE = """example:
-  python -m audits receipt receipt.json --policy trust/tlog-policy"""
+  python -m audits receipt receipt.json --policy trust/tlog-policy
+  python -m audits receipt receipt.json --policy trust/tlog-policy --log mirror --bundle bundles/2
+
+Without a copy of the log only the receipt itself is checked, not whether its
+promise was kept."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,10 +36,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "verify":
         result = verify(options.path, policy, model=options.model)
     else:
-        result = receipt.verify(_read(options.path, receipt.MAX_BYTES), policy)
+        result = _receipt(options, policy)
     text = json.dumps(result.to_json()) if options.json else _for_people(result)
     sys.stdout.write(text + "\n")
     return OK if result.ok else FAILED
+
+
+def _receipt(options: argparse.Namespace, policy: bytes | None) -> Verification:
+    return receipt.verify(
+        _read(options.path, receipt.MAX_BYTES),
+        policy,
+        log=options.log,
+        bundles=options.bundle,
+        opening=None if options.opening is None else _read(options.opening, openings.MAX_BYTES),
+        proof=None if options.proof is None else _read(options.proof, receipt.MAX_BYTES),
+        at=options.at,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,7 +62,23 @@ def _parser() -> argparse.ArgumentParser:
         "--model", type=_folder, metavar="DIR", help="also compare this model folder"
     )
     _command(commands.add_parser("receipt", help="verify a request's receipt"), "FILE", _RECEIPT_EXAMPLE)
+    _receipt_options(commands.choices["receipt"])
     return parser
+
+
+def _receipt_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log", type=_folder, metavar="DIR", help="a copy of the log: was the promise kept?")
+    parser.add_argument(
+        "--bundle",
+        type=_existing,
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="a report's bundle; may be repeated",
+    )
+    parser.add_argument("--opening", type=_existing, metavar="FILE", help="the opening of the request's own commitment")
+    parser.add_argument("--proof", type=_existing, metavar="FILE", help="the request's log entry with its proof")
+    parser.add_argument("--at", metavar="TIME", help="when you had the receipt, like 2026-11-22T10:00:00Z")
 
 
 def _command(parser: argparse.ArgumentParser, what: str, example: str) -> None:

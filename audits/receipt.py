@@ -6,20 +6,43 @@ against a controller who later says it was another. A file:
 
     {"envelope": DSSE envelope, "keyEntry": log entry, "keyProof": its .tlog-proof}
 
-The trust policy comes from outside, as for a report. Whether the promise was kept is for the log to show later.
+     1  read the receipt      the file is one
+     2  trust policy          given from outside, as for a report
+     3  checkpoint signature  a log of the policy signed the checkpoint of the receipt key's proof
+     4  witnesses             the policy's quorum cosigned it
+     5  key registration      the log registers the receipt key, in the role "receipt"
+     6  envelope signature    the registered key signed the receipt, and nothing beside it
+     7  receipt               it is well formed, and its own checkpoint is of the same log
+
+What the person gives besides adds steps, in this order, numbered on:
+
+        date                  (with a time) the receipt is not dated after the moment at which they had it
+        opening               (with an opening) the commitment is that of their own data
+        proof                 (with an entry and its proof) the request is in the log as the receipt says
+        log                   (with a copy of the log) it extends the checkpoints of the receipt
+        key validity          the receipt key had not been revoked
+        included              the request is in the log, as the receipt says and in time
+        accounted             (also with reports) which entries and reports account for it
+        answered              it was answered in time
+
+A promise that is not yet due is not broken: the step holds and says "not yet due". Reads files; no network, no clock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import rfc8785
 
-from audits import dsse, log
+from audits import checkpoint as checkpoints
+from audits import dsse, mirror, promise
+from audits import log as logs
+from audits import opening as openings
 from audits import policy as policies
 from audits import proof as proofs
 from audits.errors import VerificationError, expect, require
-from audits.keys import Signer, fingerprint
+from audits.keys import Signer, fingerprint, key_id
 from audits.protocol import Recorder, Trust, Verification, present
 from audits.schema import Schema
 from audits.strict import load_json
@@ -35,6 +58,7 @@ def build(
     request_id: str,
     commitment: str,
     regime: str,
+    scope: str,
     received_at: str,
     respond_by: str,
     checkpoint: str,
@@ -46,6 +70,7 @@ def build(
         "requestId": request_id,
         "commitment": commitment,
         "regime": regime,
+        "scope": scope,
         "receivedAt": received_at,
         "respondBy": respond_by,
         "checkpoint": checkpoint,
@@ -61,7 +86,7 @@ def build(
 
 def issue(payload: bytes, *, signer: Signer, key_entry: bytes, key_proof: str) -> str:
     """The receipt file: the payload signed by the receipt key, with the proof that this key was registered."""
-    registered = log.parse_key_entry(key_entry, "receipt")
+    registered = logs.parse_key_entry(key_entry, "receipt")
     expect(registered == signer.public_key, "The key entry registers another key than the signer's.")
     envelope = load_json(dsse.sign(payload, payload_type=TYPE, signer=signer))
     value: dict[str, Any] = {"envelope": envelope, "keyEntry": key_entry.decode(), "keyProof": key_proof}
@@ -74,29 +99,66 @@ def parse(payload: bytes) -> Mapping[str, Any]:
     found = SCHEMA.faults(value)
     require(not found, f"The receipt is malformed. {' '.join(found[:5])}")
     times = [value[name] for name in ("receivedAt", "respondBy", "includeBy")]
-    require(all(map(log.is_time, times)), "A time of the receipt is not in the calendar.")
-    received, respond_by, include_by = map(log.parse_time, times)
+    require(all(map(logs.is_time, times)), "A time of the receipt is not in the calendar.")
+    received, respond_by, include_by = map(logs.parse_time, times)
     require(received <= min(respond_by, include_by), "The receipt promises something for before it was made.")
     require(rfc8785.dumps(value) == payload, "The receipt is not in its RFC 8785 form.")
     result: Mapping[str, Any] = value
     return result
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Given:
+    """What the person holds besides the receipt."""
+
+    log: Path | None
+    bundles: Sequence[Path]
+    opening: bytes | None
+    proof: bytes | None
+    at: str | None
+
+
 @dataclass(slots=True)
 class _State:
     text: bytes
     policy_text: str | bytes | None
+    given: _Given
     file: dict[str, Any] | None = None
     policy: policies.Policy | None = None
+    proof: proofs.Proof | None = None
     trust: policies.Trust | None = None
     level: Trust = "none"
     public_key: bytes = b""
     payload: bytes = b""
+    value: Mapping[str, Any] | None = None
+    seen: policies.Trust | None = None
+    copy: mirror.Mirror | None = None
+    index: int | None = None
 
 
-def verify(text: str | bytes, policy_text: str | bytes | None) -> Verification:
-    """The numbered offline protocol for a receipt file; never raises on hostile input."""
-    state = _State(text=text.encode("utf-8", "replace") if isinstance(text, str) else text, policy_text=policy_text)
+def verify(
+    text: str | bytes,
+    policy_text: str | bytes | None,
+    *,
+    log: Path | None = None,
+    bundles: Sequence[Path] = (),
+    opening: str | bytes | None = None,
+    proof: str | bytes | None = None,
+    at: str | None = None,
+) -> Verification:
+    """The numbered offline protocol for a receipt file; never raises on hostile input.
+
+    `log` is a copy of the log (C2SP tiles folder), `bundles` reports on it, `opening` and `proof` the files that the
+    status page offers, `at` the moment (RFC 3339, UTC) at which the person had the receipt.
+    """
+    given = _Given(
+        log=log,
+        bundles=bundles,
+        opening=None if opening is None else _bytes(opening),
+        proof=None if proof is None else _bytes(proof),
+        at=at,
+    )
+    state = _State(text=_bytes(text), policy_text=policy_text, given=given)
     recorder = Recorder()
     recorder.run("read the receipt", lambda: _read(state))
     recorder.run("trust policy", lambda: _policy(state))
@@ -105,7 +167,26 @@ def verify(text: str | bytes, policy_text: str | bytes | None) -> Verification:
     recorder.run("key registration", lambda: _key(state))
     recorder.run("envelope signature", lambda: _envelope(state))
     recorder.run("receipt", lambda: _payload(state))
+    _run_given(recorder, state)
     return recorder.verification(state.level, state.payload)
+
+
+def _run_given(recorder: Recorder, state: _State) -> None:
+    given = state.given
+    if given.at is not None:
+        recorder.run("date", lambda: promise.require_dated(present(state.value), given.at or ""))
+    if given.opening is not None:
+        recorder.run("opening", lambda: _opening(state))
+    if given.proof is not None:
+        recorder.run("proof", lambda: _proof(state))
+    if given.log is not None:
+        recorder.run("log", lambda: _log(state))
+        recorder.run("key validity", lambda: _key_validity(state))
+        recorder.run("included", lambda: _included(state))
+    if given.log is not None or given.bundles:
+        recorder.run("accounted", lambda: _accounted(state))
+    if given.log is not None:
+        recorder.run("answered", lambda: promise.require_answered(present(state.copy), present(state.value)))
 
 
 def _read(state: _State) -> str:
@@ -126,9 +207,9 @@ def _policy(state: _State) -> str:
 
 def _checkpoint(state: _State) -> str:
     file, policy = present(state.file), present(state.policy)
-    proof = proofs.parse(file["keyProof"])
-    require(proof.extra is None, "The proof carries unauthenticated extra data.")
-    state.trust = policies.verify_log(policy, proof.checkpoint)
+    state.proof = proofs.parse(file["keyProof"])
+    require(state.proof.extra is None, "The proof carries unauthenticated extra data.")
+    state.trust = policies.verify_log(policy, state.proof.checkpoint)
     return f"The log {state.trust.log.name} signed a checkpoint over {state.trust.checkpoint.size} entries."
 
 
@@ -142,10 +223,9 @@ def _witnesses(state: _State) -> str:
 
 
 def _key(state: _State) -> str:
-    file, trust = present(state.file), present(state.trust)
-    entry = file["keyEntry"].encode()
-    proofs.require_included(proofs.parse(file["keyProof"]), trust.checkpoint, entry)
-    state.public_key = log.parse_key_entry(entry, "receipt")
+    entry = present(state.file)["keyEntry"].encode()
+    proofs.require_included(present(state.proof), present(state.trust).checkpoint, entry)
+    state.public_key = logs.parse_key_entry(entry, "receipt")
     return f"The log registers the receipt key {fingerprint(state.public_key)}."
 
 
@@ -158,7 +238,75 @@ def _envelope(state: _State) -> str:
 def _payload(state: _State) -> str:
     value = parse(state.payload)
     seen = policies.verify_log(present(state.policy), value["checkpoint"])
+    _require_one_history(present(state.trust).checkpoint, seen.checkpoint)
+    state.value, state.seen = value, seen
     return (
-        f"Request {value['requestId']} was received at {value['receivedAt']}, to be answered by {value['respondBy']} "
-        f"and in the log by {value['includeBy']}; the log had {seen.checkpoint.size} entries."
+        f"Request {value['requestId']} ({value['scope']}) was received at {value['receivedAt']}, to be answered by "
+        f"{value['respondBy']} and in the log by {value['includeBy']}; the log had {seen.checkpoint.size} entries."
     )
+
+
+def _opening(state: _State) -> str:
+    value = present(state.value)
+    openings.verify(present(state.given.opening), request_id=value["requestId"], committed=value["commitment"])
+    return "The commitment in the receipt is that of the request's own data, under its own key."
+
+
+def _proof(state: _State) -> str:
+    file = load_json(present(state.given.proof), what="The proof file", max_bytes=MAX_BYTES)
+    shaped = isinstance(file, dict) and set(file) == {"index", "entry", "proof"}
+    require(shaped and all(isinstance(file[name], str) for name in ("entry", "proof")), "This is no proof file.")
+    entry, value = file["entry"].encode(), present(state.value)
+    proof, trust = proofs.verify(present(state.policy), file["proof"], entry)
+    require(proof.extra is None, "The proof carries unauthenticated extra data.")
+    require(file["index"] == proof.index, "The proof file and its proof name different entries.")
+    promise.require_same(logs.parse_entry(entry), value)
+    seen = present(state.seen).checkpoint
+    _require_one_history(trust.checkpoint, seen)
+    require(seen.size <= proof.index, "The log had the request before the receipt's checkpoint: it is dated too late.")
+    return f"Entry {proof.index} of {trust.checkpoint.size} is the request, as the receipt says."
+
+
+def _log(state: _State) -> str:
+    policy = present(state.policy)
+    found = mirror.read(present(state.given.log), policy)
+    found.extends(present(state.trust).checkpoint)
+    found.extends(present(state.seen).checkpoint)
+    state.copy = found
+    by = f"cosigned by {', '.join(found.trust.witnesses)}" if found.trust.witnesses else "unwitnessed"
+    return f"The copy of the log has {found.size} entries, {by}, and extends the receipt's checkpoints."
+
+
+def _key_validity(state: _State) -> str:
+    return promise.require_key(
+        present(state.copy),
+        key_id=key_id(state.public_key),
+        index=present(state.proof).index,
+        checkpoint=present(state.seen).checkpoint,
+    )
+
+
+def _included(state: _State) -> str:
+    state.index, why = promise.require_included(present(state.copy), present(state.value))
+    return why
+
+
+def _accounted(state: _State) -> str:
+    return promise.require_accounted(
+        state.copy,
+        present(state.value),
+        index=state.index,
+        bundles=state.given.bundles,
+        policy_text=state.policy_text or b"",
+    )
+
+
+def _require_one_history(one: checkpoints.Checkpoint, other: checkpoints.Checkpoint) -> None:
+    """Two checkpoints of the receipt's holder are of one log; of one size, they are one."""
+    require(one.origin == other.origin, "The receipt's checkpoints are of different logs.")
+    forked = one.size == other.size and one.root != other.root
+    require(not forked, "The log signed two different checkpoints of one size: its history was forked.")
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode("utf-8", "replace") if isinstance(text, str) else text

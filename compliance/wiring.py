@@ -99,6 +99,7 @@ class Services:
             request_id=request.id,
             commitment=request.commitment,
             regime=request.regime,
+            scope=request.scope,
             received_at=rfc3339(request.received_at),
             respond_by=f"{request.receipt['respondBy']}T23:59:59Z",
             checkpoint=request.receipt["checkpoint"],

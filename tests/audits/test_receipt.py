@@ -21,6 +21,7 @@ def payload(**changes: str) -> bytes:
         "request_id": "request-01",
         "commitment": hex_digest("commitment"),
         "regime": "gdpr",
+        "scope": "records",
         "received_at": AT,
         "respond_by": "2026-12-21T23:59:59Z",
         "checkpoint": CHECKPOINT,
