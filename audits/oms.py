@@ -19,15 +19,15 @@ Ed25519 would be refused by the format's tool, which knows elliptic curves of th
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import rfc8785
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from audits import dsse, intoto
+from audits import algorithms, dsse, intoto, keys
 from audits.errors import VerificationError, expect, require
 from audits.model import FileDigest
 from audits.strict import encode_base64, load_json
@@ -37,18 +37,6 @@ MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_BYTES = 16 * 1024 * 1024
 _SERIALIZATION: Mapping[str, Any] = {"allow_symlinks": False, "hash_type": "sha256", "method": "files"}
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256 (SEC 2, section 2.4.2)
-_POINT = b"\x04"  # an uncompressed point begins with it (SEC 1, section 2.3.3)
-
-
-class ModelSigner(Protocol):
-    """Whatever signs with one P-256 key: a file, a PKCS #11 token."""
-
-    @property
-    def public_key(self) -> bytes:
-        """The public key: an uncompressed point of 65 bytes (SEC 1), or SubjectPublicKeyInfo in DER."""
-
-    def sign(self, message: bytes) -> bytes:
-        """The ECDSA signature over SHA-256 of `message`, in DER."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +50,7 @@ class Signed:
     signature: bytes
 
 
-def build(*, name: str, files: Mapping[str, FileDigest], signer: ModelSigner) -> bytes:
+def build(*, name: str, files: Mapping[str, FileDigest], signer: keys.Signer) -> bytes:
     """The bundle over `files` of the model called `name`; `ValueError` when `signer` does not sign as it should."""
     expect(name and files, "A signed model has a name and at least one file.")
     payload = _payload(name, {path: one["sha256"] for path, one in files.items()})
@@ -113,16 +101,9 @@ def parse(raw: bytes) -> Signed:
 
 
 def public_key(raw: bytes) -> ec.EllipticCurvePublicKey:
-    """The P-256 key in an uncompressed point or a SubjectPublicKeyInfo."""
-    try:
-        if raw.startswith(_POINT):
-            return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw)
-        key = load_der_public_key(raw)
-    except (ValueError, UnsupportedAlgorithm) as fault:
-        raise VerificationError("The model key is neither a point of P-256 nor a public key in DER.") from fault
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise VerificationError("The model key is not of the curve P-256.")
-    return key
+    """The P-256 key in the form in which `audits.algorithms` has it."""
+    algorithms.check_p256(raw)
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw)
 
 
 def pem(key: ec.EllipticCurvePublicKey) -> bytes:

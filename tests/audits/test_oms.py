@@ -144,13 +144,6 @@ def test_the_formats_own_tool_verifies_our_bundle(tmp_path: Path) -> None:
         check(folder, signature)
 
 
-def test_a_bundle_of_a_key_in_either_form() -> None:
-    """A key given as SubjectPublicKeyInfo is the same key as its point."""
-    der = oms.public_key(KEY.public_key).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-    oms.verify(BUNDLE, name=NAME, files=FILES, key=der)
-
-
 OTHER_FILES: dict[str, Callable[[Any], Any]] = {
     "added": lambda files: files | {"extra.json": files["config.json"]},
     "left out": lambda files: {name: one for name, one in files.items() if name != "config.json"},
@@ -207,10 +200,10 @@ def test_a_signer_that_signs_badly() -> None:
         oms.build(name=NAME, files=FILES, signer=Liar())
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x04" + bytes(64), b"\x30\x00"])
+@pytest.mark.parametrize("raw", [b"", b"\x04" + bytes(64), bytes(32)])
 def test_keys_that_are_none(raw: bytes) -> None:
     """What is no point of P-256 is refused in a sentence."""
-    with pytest.raises(VerificationError, match="The model key"):
+    with pytest.raises(VerificationError, match="public key"):
         oms.public_key(raw)
 
 
