@@ -21,6 +21,8 @@ from audits.strict import decode_decimal
 MAX_BYTES = 256 * 1024
 MAX_LINES = 1024
 NO_QUORUM = "none"
+ALL_WITNESSES = "witnesses"
+RESERVED = frozenset({NO_QUORUM, ALL_WITNESSES})  # no witness of `format_policy` can have one of these names
 
 Level = Literal["unwitnessed", "witnessed"]
 
@@ -94,7 +96,7 @@ def format_policy(
     lines += [" ".join(("witness", *one)) for one in witnesses]
     names = " ".join(one[0] for one in witnesses)
     if witnesses and quorum != 0:
-        lines += [f"group witnesses {quorum or 'all'} {names}", "quorum witnesses"]
+        lines += [f"group {ALL_WITNESSES} {quorum or 'all'} {names}", f"quorum {ALL_WITNESSES}"]
     else:
         lines.append(f"quorum {NO_QUORUM}")
     text = "\n".join(lines) + "\n"

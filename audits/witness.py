@@ -184,10 +184,10 @@ def answered(signed: str, answer: bytes, key: note.VerifierKey) -> str:
     `VerificationError` when there is none, or when it is wrong.
     """
     try:
-        lines = answer.decode("utf-8").split("\n")
+        text = answer.decode("utf-8")
     except UnicodeDecodeError as fault:
         raise VerificationError("The witness's answer is not valid UTF-8.") from fault
-    for line in lines[: note.MAX_SIGNATURES]:
+    for line in text.removesuffix("\n").split("\n")[: note.MAX_SIGNATURES]:
         more = add(signed, line + "\n")
         last = note.parse(more).signatures[-1]
         if (last.name, last.key_id) == (key.name, key.key_id):

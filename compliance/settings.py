@@ -14,9 +14,21 @@ from pathlib import Path
 from typing import Annotated, Self
 from zoneinfo import available_timezones
 
-from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretBytes,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from audits import policy, witness
+from audits.errors import VerificationError
 from compliance.errors import InvalidInputError
 
 KEY_BYTES = 32
@@ -36,6 +48,30 @@ def _key(value: object) -> object:
 Key = Annotated[SecretBytes, BeforeValidator(_key)]
 
 
+def _witness_name(text: str) -> str:
+    if text in policy.RESERVED:
+        message = "a witness can't have a name that means something else in a trust policy"
+        raise ValueError(message)
+    return text
+
+
+def _witness_vkey(text: str) -> str:
+    try:
+        return witness.parse_vkey(text).format()
+    except VerificationError as fault:
+        raise ValueError(str(fault)) from fault
+
+
+class WitnessSettings(BaseModel):
+    """A witness of the log: its name in the trust policy, its verifier key, and where it takes checkpoints."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, AfterValidator(_witness_name), Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    vkey: Annotated[str, AfterValidator(_witness_vkey)]
+    url: str = Field(pattern=r"^https?://[^\s?#]+$")
+
+
 class Settings(BaseSettings):
     """Everything a process of the desk is told from outside."""
 
@@ -52,6 +88,11 @@ class Settings(BaseSettings):
     matching_key: Key = Field(description="keys the hashes of subjects and forgotten records")
     operator_token: SecretStr = Field(description="opens the operator's pages")
     agents: dict[str, SecretStr] = Field(default_factory=dict, description="authorised agents' API tokens")
+
+    witnesses: tuple[WitnessSettings, ...] = Field(
+        default=(), description="who is asked to cosign the log's checkpoints"
+    )
+    quorum: int | None = Field(default=None, ge=1, description="how many of them must have; all when not given")
 
     smtp_url: str = Field(
         default="", repr=False, description="smtp://user:password@host:port; empty: the outbox folder"
@@ -83,6 +124,12 @@ class Settings(BaseSettings):
             raise ValueError(message)
         if self.time_zone not in available_timezones():
             message = "EXPUNGE_TIME_ZONE must be a zone of the tz database, as Europe/Berlin"
+            raise ValueError(message)
+        if len({one.name for one in self.witnesses} | {one.vkey for one in self.witnesses}) != 2 * len(self.witnesses):
+            message = "EXPUNGE_WITNESSES must name each witness and each key once"
+            raise ValueError(message)
+        if self.quorum is not None and self.quorum > len(self.witnesses):
+            message = "EXPUNGE_QUORUM must be at most the number of EXPUNGE_WITNESSES"
             raise ValueError(message)
         return self
 

@@ -13,14 +13,14 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from audits import keys, log, policy, receipt
+from audits import keys, log, policy, receipt, witness
 from audits.keys import SigningKey
 from compliance.errors import UnavailableError
 from compliance.ledger.database import open_database, read_only, upgrade
 from compliance.ledger.entries import rfc3339
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import RequestState
-from compliance.ledger.publication import Published, Publisher
+from compliance.ledger.publication import Cosigner, Published, Publisher
 from compliance.ledger.vault import Vault
 from compliance.matching import match_request
 from compliance.settings import Settings
@@ -112,7 +112,11 @@ class Services:
 
     def policy_text(self) -> str:
         """The tlog-policy an auditor pins: hand it over by another way than a bundle."""
-        return policy.format_policy(log_vkey=log.vkey(self.settings.origin, self.signers["log"].public_key))
+        return policy.format_policy(
+            log_vkey=log.vkey(self.settings.origin, self.signers["log"].public_key),
+            witnesses=[(one.name, one.vkey, one.url) for one in self.settings.witnesses],
+            quorum=self.settings.quorum,
+        )
 
 
 def open_services(
@@ -134,7 +138,7 @@ def open_services(
         database=open_database(settings.database_url),
         vault=vault,
         store=Store(settings.workdir / "store"),
-        publisher=Publisher(settings.origin, signers["log"], settings.workdir / "log"),
+        publisher=Publisher(settings.origin, signers["log"], settings.workdir / "log", _cosigner(settings)),
         signers=signers,
         clock=clock,
         ids=ids,
@@ -163,6 +167,16 @@ def prepare(settings: Settings) -> None:
             )
     services.publish()
     services.database.dispose()
+
+
+def _cosigner(settings: Settings) -> Cosigner | None:
+    """Who asks the witnesses of the settings; None where there are none."""
+    if not settings.witnesses:
+        return None
+    from compliance.witnesses import Witness, Witnesses  # noqa: PLC0415 - HTTP, which a desk without witnesses never loads
+
+    named = [(one.name, witness.parse_vkey(one.vkey), one.url) for one in settings.witnesses]
+    return Witnesses(Witness(name=name, key=key, url=url) for name, key, url in named)
 
 
 def _load_key(path: Path, role: keys.Role) -> SigningKey:

@@ -1,11 +1,14 @@
 """Settings: read once, frozen, no default for a secret, and nothing unsound."""
 
+import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from audits import keys, witness
 from compliance.errors import InvalidInputError
 from compliance.settings import FILE_NAME, initialise, load, remember
 
@@ -151,3 +154,42 @@ def test_remembered_settings_are_there_next_time(workdir: Path) -> None:
 
     assert load(workdir) == before.model_copy(update={"broker_url": "redis://127.0.0.1:2/0"})
     assert stat.S_IMODE((workdir / FILE_NAME).stat().st_mode) == 0o600
+
+
+WITNESS = {"name": "w1", "vkey": witness.vkey("witness.example/w1", keys.generate("witness").public_key)}
+OTHER = {"name": "w2", "vkey": witness.vkey("witness.example/w2", keys.generate("witness").public_key)}
+URL = {"url": "https://witness.example/"}
+
+
+def test_witnesses_are_settings(workdir: Path) -> None:
+    """Name, key and address of each, and how many must cosign; none without the setting."""
+    assert (load(workdir).witnesses, load(workdir).quorum) == ((), None)
+
+    remember(load(workdir), witnesses=json.dumps([WITNESS | URL, OTHER | URL]), quorum="1")
+
+    settings = load(workdir)
+    assert [one.model_dump() for one in settings.witnesses] == [WITNESS | URL, OTHER | URL]
+    assert settings.quorum == 1
+
+
+@pytest.mark.parametrize(
+    ("witnesses", "quorum"),
+    [
+        ([WITNESS], "1"),
+        ([WITNESS | {"url": "ftp://witness.example"}], "1"),
+        ([WITNESS | URL | {"name": "two words"}], "1"),
+        ([WITNESS | URL | {"name": "none"}], "1"),
+        ([WITNESS | URL | {"vkey": "witness.example/w1+00000000+AAAA"}], "1"),
+        ([WITNESS | URL, WITNESS | URL], "1"),
+        ([WITNESS | URL, OTHER | URL | {"name": "w1"}], "1"),
+        ([WITNESS | URL], "2"),
+        ([WITNESS | URL], "0"),
+        ([], "1"),
+    ],
+)
+def test_a_witness_that_nobody_could_count_is_an_error(workdir: Path, witnesses: list[Any], quorum: str) -> None:
+    """Without an address, with a broken key, twice, or fewer than the quorum."""
+    _write(workdir, _values(workdir) | {"WITNESSES": json.dumps(witnesses), "QUORUM": quorum})
+
+    with pytest.raises(InvalidInputError, match=r"EXPUNGE_(WITNESSES|QUORUM)"):
+        load(workdir)
