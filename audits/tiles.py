@@ -2,39 +2,100 @@
 
     checkpoint                       the newest signed checkpoint
     tile/<L>/<N>[.p/<W>]             up to 256 hashes of level 8 * L
-    tile/entries/<N>[.p/<W>]         the same up to 256 entries, each after its length as a big-endian uint16
+    tile/entries/<N>[.p/<W>]         the same up to 256 entries
 
-N is written in groups of three digits, all but the last with an `x` before them: x001/x234/067. A tile that is not
-full carries its width W, and is never changed: the next one is a new file.
+`TileReader` answers for any size of the log from O(log n) small files. `check_folder` reads a whole log once, block by
+block, and holds no more of it than a block.
 
-`write_tiles` may die anywhere. Every file is complete or absent (temporary file, fsync, rename), and the checkpoint
-comes last, so that readers never see a checkpoint whose tiles are missing; running it again finishes the work.
+`write_tiles` and `write_blocks` may die anywhere. Every file is complete or absent (temporary file, fsync, rename), and
+the checkpoint comes last, so that readers never see a checkpoint whose tiles are missing; running it again finishes
+the work.
 """
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from audits import checkpoint as checkpoints
 from audits import merkle, note
+from audits.disk import Files
 from audits.errors import VerificationError, expect, require
+from audits.tiling import (
+    HEIGHT,
+    MAX_BUNDLE,
+    MAX_ENTRY,
+    WIDTH,
+    Tiling,
+    entries_path,
+    split_bundle,
+    tile_path,
+    widths,
+)
 
-WIDTH = 256
-MAX_ENTRY = 65_535
-_HEIGHT = 8
-_GROUP = 1000
-_LENGTH = 2
-_MAX_BUNDLE = WIDTH * (_LENGTH + MAX_ENTRY)
+__all__ = ["MAX_ENTRY", "WIDTH", "TileReader", "Tiling", "entries_path", "tile_path"]
+_KEPT = 1024
 
 
-def tile_path(level: int, index: int, width: int = WIDTH) -> str:
-    """Where the tile of level `level` with number `index` lies."""
-    return f"tile/{level}/{_number(index, width)}"
+class TileReader(merkle.Subtrees):
+    """The first `size` entries of a log in `folder`: hashes, roots and proofs, none of them verified.
 
+    A proof reads two or three files of 8 KiB; the newest thousand stay in memory. `VerificationError` when a file is
+    missing or damaged in form. Whoever holds a signed root checks what comes from here against it.
+    """
 
-def entries_path(index: int, width: int = WIDTH) -> str:
-    """Where the entry bundle with number `index` lies."""
-    return f"tile/entries/{_number(index, width)}"
+    def __init__(self, folder: Path, size: int) -> None:
+        """Nothing is read yet."""
+        expect(size >= 0, "A log has no negative size.")
+        self._folder = folder
+        self._size = size
+        self._tiles: dict[tuple[int, int], bytes] = {}
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return self._size
+
+    def subtree(self, level: int, index: int) -> bytes:
+        """The hash of a complete subtree, folded from the tile below it."""
+        height, above = divmod(level, HEIGHT)
+        first, count = index << above, 1 << above
+        expect(first + count <= self._size >> HEIGHT * height, "This subtree is not complete.")
+        offset = first % WIDTH * merkle.HASH_SIZE
+        tile = self.tile(height, first // WIDTH)
+        return merkle.fold(tile[offset : offset + count * merkle.HASH_SIZE])
+
+    def tile(self, level: int, index: int) -> bytes:
+        """The hashes of a tile, as many as the log has there at this size."""
+        width = min(WIDTH, (self._size >> HEIGHT * level) - index * WIDTH)
+        if (level, index) not in self._tiles:
+            if len(self._tiles) >= _KEPT:
+                self._tiles.clear()
+            paths = tile_path(level, index), tile_path(level, index, width)
+            raw = _read_tile(self._folder, *paths, WIDTH * merkle.HASH_SIZE)[: width * merkle.HASH_SIZE]
+            require(len(raw) == width * merkle.HASH_SIZE, "A hash tile of the log is too short.")
+            self._tiles[level, index] = raw
+        return self._tiles[level, index]
+
+    def entries(self, start: int, stop: int) -> list[bytes]:
+        """The entries [start, stop); each is what its hash tile says."""
+        expect(0 <= start <= stop <= self._size, f"There are no entries from {start} to {stop} in {self._size}.")
+        found: list[bytes] = []
+        for index in range(start // WIDTH, -(-stop // WIDTH)):
+            bundle = read_bundle(self._folder, index, min(WIDTH, self._size - index * WIDTH))
+            first = max(0, start - index * WIDTH)
+            found += bundle[first : stop - index * WIDTH]
+        for index, one in enumerate(found, start):
+            require(merkle.leaf_hash(one) == self.subtree(0, index), "An entry of the log is not what its tile says.")
+        return found
+
+    def tiling(self, blocks: int) -> Tiling:
+        """What it takes to go on after the first `blocks` full blocks."""
+        levels, level = [], 1
+        while blocks >> HEIGHT * (level - 1):
+            count = blocks >> HEIGHT * (level - 1)
+            raw = self.tile(level, count // WIDTH) if count % WIDTH else b""
+            levels.append([raw[32 * n : 32 * n + 32] for n in range(count % WIDTH)])
+            level += 1
+        return Tiling(blocks, levels)
 
 
 def write_tiles(folder: Path, entries: Sequence[bytes], checkpoint: str) -> None:
@@ -44,15 +105,26 @@ def write_tiles(folder: Path, entries: Sequence[bytes], checkpoint: str) -> None
     is not over these entries: a wrong checkpoint would be published for good.
     """
     state = checkpoints.peek(checkpoint)
-    expect(all(0 < len(one) <= MAX_ENTRY for one in entries), f"A log entry has 1 to {MAX_ENTRY} bytes.")
-    tree = merkle.Tree(merkle.leaf_hash(one) for one in entries)
-    expect(state.size == tree.size and state.root == tree.root(), "The checkpoint is not over these entries.")
-    for index, width in _tiles(tree.size):
-        part = entries[index * WIDTH : index * WIDTH + width]
-        _write_once(folder / entries_path(index, width), b"".join(len(e).to_bytes(_LENGTH, "big") + e for e in part))
-    for path, content in _hash_tiles(tree):
-        _write_once(folder / path, content)
+    root = merkle.root(map(merkle.leaf_hash, entries))
+    expect(state.size == len(entries) and state.root == root, "The checkpoint is not over these entries.")
+    write_blocks(folder, (entries[at : at + WIDTH] for at in range(0, len(entries), WIDTH)), checkpoint)
+
+
+def write_blocks(folder: Path, blocks: Iterable[Sequence[bytes]], checkpoint: str) -> None:
+    """The same for a log of any length, in blocks of 256 entries; the checkpoint is written when its root is right."""
+    state, tiling = checkpoints.peek(checkpoint), Tiling()
+    for path, content in files_of(tiling, blocks):
+        if not (folder / path).exists():
+            _write(folder / path, content)
+    expect(state.size == tiling.size and state.root == tiling.root(), "The checkpoint is not over these entries.")
     _write(folder / "checkpoint", checkpoint.encode())
+
+
+def files_of(tiling: Tiling, blocks: Iterable[Sequence[bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Path and content of every file that these blocks bring, in the order in which they depend on each other."""
+    for block in blocks:
+        yield from tiling.feed(block)
+    yield from tiling.rest()
 
 
 def read_checkpoint(folder: Path) -> str:
@@ -61,63 +133,50 @@ def read_checkpoint(folder: Path) -> str:
     return note.parse(raw).format()
 
 
+def read_bundle(folder: Path, index: int, width: int = WIDTH) -> list[bytes]:
+    """The first `width` entries of the bundle with number `index`, unverified."""
+    raw = _read_tile(folder, entries_path(index), entries_path(index, width), MAX_BUNDLE)
+    entries = split_bundle(raw)[:width]
+    require(len(entries) == width, "The log's files hold fewer entries than its checkpoint says.")
+    return entries
+
+
+def read_blocks(folder: Path, size: int) -> Iterator[list[bytes]]:
+    """The first `size` entries in blocks of 256, unverified."""
+    return (read_bundle(folder, index, width) for index, width in widths(size))
+
+
 def read_entries(folder: Path, size: int) -> list[bytes]:
     """The first `size` entries, unverified."""
-    entries: list[bytes] = []
-    for index, width in _tiles(size):
-        raw = _read_tile(folder, entries_path(index), entries_path(index, width), _MAX_BUNDLE)
-        entries += _unbundle(raw)[:width]
-    require(len(entries) == size, "The log's files hold fewer entries than its checkpoint says.")
-    return entries
+    return [one for block in read_blocks(folder, size) for one in block]
 
 
 def check_folder(folder: Path, vkey: str) -> checkpoints.Checkpoint:
     """Check a whole log: signature, entries against the root, and every hash tile against the entries."""
     state = checkpoints.open_checkpoint(read_checkpoint(folder), vkey)
-    tree = merkle.Tree(merkle.leaf_hash(one) for one in read_entries(folder, state.size))
-    require(tree.root() == state.root, "The log's entries do not lead to its checkpoint's root.")
-    for path, content in _hash_tiles(tree):
-        full, _, width = path.partition(".p/")
-        found = _read_tile(folder, full, path, WIDTH * merkle.HASH_SIZE)
-        if width:
-            found = found[: len(content)]
-        require(found == content, "A hash tile does not agree with the log's entries.")
+    check_blocks(folder, read_blocks(folder, state.size), state)
     return state
 
 
-def _number(index: int, width: int) -> str:
-    expect(index >= 0 and 0 < width <= WIDTH, "A tile has a number, and 1 to 256 hashes.")
-    groups = [f"{index % _GROUP:03d}"]
-    while index := index // _GROUP:
-        groups.insert(0, f"x{index % _GROUP:03d}")
-    suffix = "" if width == WIDTH else f".p/{width}"
-    return "/".join(groups) + suffix
+def check_blocks(folder: Path, blocks: Iterable[Sequence[bytes]], state: checkpoints.Checkpoint) -> None:
+    """Check that `blocks` lead to the root of `state`, and that every file in `folder` agrees with them."""
+    tiling, damaged = Tiling(), False
+    for path, content in files_of(tiling, blocks):
+        damaged = damaged or not agrees(folder, path, content)
+    right = tiling.size == state.size and tiling.root() == state.root
+    require(right, "The log's entries do not lead to its checkpoint's root.")
+    require(not damaged, "A hash tile or entry bundle does not agree with the log's entries.")
 
 
-def _tiles(size: int) -> Iterator[tuple[int, int]]:
-    """Number and width of each tile that `size` hashes fill."""
-    for start in range(0, size, WIDTH):
-        yield start // WIDTH, min(WIDTH, size - start)
-
-
-def _hash_tiles(tree: merkle.Tree) -> Iterator[tuple[str, bytes]]:
-    """Path and content of every hash tile; a level's hashes are the roots of the full tiles below."""
-    for level, hashes in enumerate(tree.levels[::_HEIGHT]):
-        for index, width in _tiles(len(hashes)):
-            content = b"".join(hashes[index * WIDTH : index * WIDTH + width])
-            yield tile_path(level, index, width), content
-
-
-def _unbundle(raw: bytes) -> list[bytes]:
-    entries, position = [], 0
-    while position < len(raw):
-        length = int.from_bytes(raw[position : position + _LENGTH], "big")
-        start = position + _LENGTH
-        require(start + length <= len(raw), "An entry bundle of the log ends in the middle of an entry.")
-        entries.append(raw[start : start + length])
-        position = start + length
-    require(len(entries) <= WIDTH, f"An entry bundle of the log holds more than {WIDTH} entries.")
-    return entries
+def agrees(folder: Path, path: str, content: bytes) -> bool:
+    """Whether the file, or the full tile that replaced it, says `content`."""
+    full = path.partition(".p/")[0]
+    try:
+        if (folder / path).is_file():
+            return _read(folder / path, MAX_BUNDLE) == content
+        return full != path and _read(folder / full, MAX_BUNDLE).startswith(content)
+    except VerificationError:
+        return False
 
 
 def _read_tile(folder: Path, full: str, partial: str, limit: int) -> bytes:
@@ -136,16 +195,9 @@ def _read(path: Path, limit: int) -> bytes:
     return raw
 
 
-def _write_once(path: Path, content: bytes) -> None:
-    if not path.exists():
-        _write(path, content)
-
-
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    disk, temporary = Files(), path.with_name(f".{path.name}.tmp")
+    disk.write(temporary, content)
+    disk.flush(temporary)()
+    disk.rename(temporary, path)
