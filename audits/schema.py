@@ -8,7 +8,7 @@ import json
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sized
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 from audits.errors import expect
@@ -50,7 +50,7 @@ class Schema:
     @classmethod
     def load(cls, name: str) -> "Schema":
         """The schema of this package called `name`."""
-        path = Path(__file__).parent / "schema" / f"{name}.json"
+        path = files("audits") / "schema" / f"{name}.json"  # the package may lie in a zip file
         return cls(json.loads(path.read_text(encoding="utf-8")))
 
     def faults(self, value: object) -> list[str]:
