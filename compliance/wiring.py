@@ -80,8 +80,7 @@ class Services:
 
     def publish(self) -> Published:
         """Sign and write out the log as it is now."""
-        with self.transaction() as ledger:
-            return self.publisher.publish(ledger)
+        return self.publisher.publish(self)
 
     def receipt(self, request_id: str) -> dict[str, Any]:
         """The signed receipt of a committed request; it says the same whenever it is asked for."""

@@ -92,7 +92,7 @@ def export(
     with open_desk(workdir) as desk:
         published = desk.publish()
         with writing(out):
-            tiles.write_tiles(out, published.entries(0, published.size), published.checkpoint)
+            tiles.write_blocks(out, tiles.read_blocks(desk.publisher.folder, published.size), published.checkpoint)
         # The folder may have held another log's files, which are never overwritten.
         tiles.check_folder(out, logs.vkey(desk.settings.origin, desk.signers["log"].public_key))
     value = _checkpoint(published.checkpoint) | {"out": out}

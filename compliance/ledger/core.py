@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from sqlalchemy import event, insert, select, update
 from sqlalchemy.orm import Session
 
+from audits import checkpoint as checkpoints
 from audits import log
-from compliance.errors import NotFoundError
+from compliance.errors import NotFoundError, UnavailableError
 from compliance.ledger import tables
 from compliance.ledger.entries import SALT_BYTES, EntryKind, rfc3339
 from compliance.ledger.vault import Vault
@@ -70,14 +71,26 @@ class LedgerCore:
             select(tables.LogEntry.payload)
             .where(tables.LogEntry.seq >= start, tables.LogEntry.seq < stop)
             .order_by(tables.LogEntry.seq)
+            .execution_options(yield_per=1024)
         )
         return iter(self._session.scalars(query))
 
     def record_checkpoint(self, *, checkpoint: str, size: int) -> None:
-        """Remember a signed checkpoint; an older one than the newest is ignored."""
+        """Remember a signed checkpoint; an older one than the newest is ignored.
+
+        UnavailableError when another root was signed at this size: one of them must never be shown to anybody.
+        """
+        last = self.head()
+        if last.checkpoint and last.checkpoint_size == size and _root(last.checkpoint) != _root(checkpoint):
+            message = "the log has signed another root at this size; run 'expunge log fsck' and call the auditor"
+            raise UnavailableError(message, code="log-rewritten")
         newer = tables.LogHead.checkpoint_size <= size
         self._session.execute(
             update(tables.LogHead)
             .where(tables.LogHead.id == 1, newer)
             .values(checkpoint=checkpoint, checkpoint_size=size)
         )
+
+
+def _root(checkpoint: str) -> bytes:
+    return checkpoints.peek(checkpoint).root
