@@ -17,7 +17,7 @@ from compliance.ledger import tables
 from compliance.ledger.entries import EntryKind
 from compliance.ledger.lifecycle import AttemptOutcome, ItemState, RequestState, RunState
 from compliance.ledger.requests import Requests
-from compliance.ledger.views import AttemptView, BatchView, Claim, ItemView, ReportView, ServiceKeyView
+from compliance.ledger.views import AttemptView, BatchView, Claim, ItemView, ReportView
 
 FORGOTTEN = frozenset({ItemState.SEALED, ItemState.FULFILLED})
 REFUSED = frozenset({ItemState.DENIED, ItemState.WITHDRAWN})
@@ -274,8 +274,8 @@ class Batches(Requests):
             )
         )
         self._session.flush()
-        data = {"attemptId": attempt_id, "runId": claim.run_id, "epoch": claim.epoch, "rung": rung}
-        self._append(EntryKind.ATTEMPT_STARTED, data, now)
+        data = {"attemptId": attempt_id, "batchId": claim.batch_id, "runId": claim.run_id}
+        self._append(EntryKind.ATTEMPT_STARTED, data | {"epoch": claim.epoch, "rung": rung}, now)
 
     def fix_weights(self, claim: Claim, *, attempt_id: str, digest: str, now: datetime) -> int:
         """Log the digest of an attempt's weights before anything is measured; the entry's index."""
@@ -299,6 +299,7 @@ class Batches(Requests):
             "code": record.get("code", ""),
             "evidenceDigest": record.get("evidenceDigest"),
             "weightsDigest": record.get("weightsDigest"),
+            "gates": [one["outcome"] for one in record.get("gates") or ()],
         }
         row.log_index = self._append(EntryKind.ATTEMPT_FINISHED, data, now)
 
@@ -383,20 +384,6 @@ class Batches(Requests):
         for request_id in requests:
             self._settle(request_id, now)
         return requests
-
-    def register_key(self, *, key_id: str, role: str, public_key: bytes, data: dict[str, Any], now: datetime) -> int:
-        """Log and remember a signing key's public half; a known key keeps its first entry."""
-        known = self._session.get(tables.ServiceKey, key_id)
-        if known is not None:
-            return known.log_index
-        index = self._append(EntryKind.KEY_REGISTERED, data, now)
-        self._session.add(tables.ServiceKey(key_id=key_id, role=role, public_key=public_key, log_index=index))
-        return index
-
-    def service_key(self, key_id: str) -> ServiceKeyView:
-        """One registered key; NotFoundError."""
-        row = self._get(tables.ServiceKey, key_id, "key")
-        return ServiceKeyView(key_id=row.key_id, role=row.role, public_key=row.public_key, log_index=row.log_index)
 
 
 def _wanted(dataset_id: str) -> Select[str, str, str, str | None]:

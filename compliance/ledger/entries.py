@@ -14,7 +14,9 @@ class EntryKind(StrEnum):
     """Everything that can happen, as `subject.event`."""
 
     KEY_REGISTERED = "key.registered"
+    KEY_REVOKED = "key.revoked"
     REQUEST_RECEIVED = "request.received"
+    REQUEST_APPROVED = "request.approved"
     REQUEST_STATE = "request.state"
     REQUEST_EXTENDED = "request.extended"
     REQUEST_ERASED = "request.erased"

@@ -4,15 +4,16 @@ Every method that changes a request's meaning goes through `_move` or appends it
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 
 from sqlalchemy import delete, select, update
 
+from audits import opening
 from compliance.errors import ConflictError, NotFoundError
 from compliance.ledger import tables
-from compliance.ledger.core import LedgerCore
 from compliance.ledger.entries import EntryKind, rfc3339
+from compliance.ledger.keys import Keys
 from compliance.ledger.lifecycle import (
     FINAL,
     ItemState,
@@ -33,7 +34,7 @@ from compliance.ledger.views import (
 )
 
 
-class Requests(LedgerCore):
+class Requests(Keys):
     """What a data subject, an agent and an operator do to a request."""
 
     def find_idempotent(self, *, key_digest: str) -> IdempotentAnswer | None:
@@ -161,6 +162,14 @@ class Requests(LedgerCore):
         """Decrypt who filed the request; NotFoundError once it has been erased."""
         return Subject.parse(self.open_secret(request_id=request_id, purpose="subject"))
 
+    def open_commitment(self, request_id: str) -> str:
+        """The opening of the request's commitment (`audits.opening`): for the person alone, and never logged.
+
+        NotFoundError once the request has been erased.
+        """
+        key, subject = self._request_key(request_id), self.open_subject(request_id)
+        return opening.build(request_id=request_id, key=key, identifiers=json.loads(subject.canonical()))
+
     def keep_secret(self, *, request_id: str, purpose: str, plaintext: bytes) -> None:
         """Encrypt something under the request's key, replacing what had the same purpose."""
         ciphertext = self._vault.seal(self._request_key(request_id), f"{request_id}/{purpose}", plaintext)
@@ -280,9 +289,17 @@ class Requests(LedgerCore):
         self._move(row, state, now, records=records, items=len(items))
         return _request(row)
 
-    def approve_request(self, *, request_id: str, actor: str, now: datetime) -> RequestView:
-        """An operator agrees; every proposed item becomes part of the next batch."""
+    def approve_request(
+        self, *, request_id: str, actor: str, now: datetime, approval: Mapping[str, str] | None = None
+    ) -> RequestView:
+        """Agree; every proposed item becomes part of the next batch.
+
+        `approval` is what an approver signed (`audits.approval`), logged before the new state. ForbiddenError
+        without one while an approver's key is in force.
+        """
         row = self._get(tables.Request, request_id, "request")
+        check_request(RequestState(row.state), RequestState.APPROVED)
+        self._record_approval(row, approval, now)
         self._move(row, RequestState.APPROVED, now, actor=actor)
         for item in self._items(request_id):
             if item.state == ItemState.PROPOSED:
@@ -410,6 +427,8 @@ class Requests(LedgerCore):
         check_item(ItemState(item.state), state)
         item.state = state
         data = {"itemId": item.id, "requestId": item.request_id, "state": state.value}
+        if item.batch_id is not None:
+            data["batchId"] = item.batch_id
         if item.denial_code is not None:
             data["code"] = item.denial_code
         self._append(EntryKind.ITEM_STATE, data, now)

@@ -358,10 +358,13 @@ class Report(Table):
 
 
 class ServiceKey(Table):
-    """Public half of a signing key and the log index of its registration."""
+    """Public half of a signing key, and the log entries of its registration and of its revocation."""
 
     __tablename__ = "service_keys"
     key_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     role: Mapped[str] = mapped_column(String(16), index=True)
     public_key: Mapped[bytes]
     log_index: Mapped[int] = mapped_column(BigInteger)
+    algorithm: Mapped[str] = mapped_column(String(16), server_default="ed25519")
+    revoked_index: Mapped[int | None] = mapped_column(BigInteger)
+    revoked_reason: Mapped[str | None] = mapped_column(String(16))

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from audits import opening
 from compliance.errors import NotFoundError
 
 NONCE = 12
@@ -53,7 +54,7 @@ class Vault:
 
     def commitment(self, key: bytes, identifiers: bytes) -> str:
         """HMAC-SHA256 over the canonical identifiers: binding, and hiding while the key is secret."""
-        return hmac.new(key, b"commitment\0" + identifiers, hashlib.sha256).hexdigest()
+        return opening.commitment(key, identifiers)
 
     def tag(self, purpose: str, value: str) -> str:
         """The keyed hash under which equal values of one purpose are recognised."""

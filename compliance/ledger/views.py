@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from audits import opening
 from compliance.ledger.lifecycle import AttemptOutcome, ItemState, RequestState, RunState
 
 
@@ -28,7 +29,7 @@ class Subject:
     def canonical(self) -> bytes:
         """The bytes that are committed to and encrypted: sorted JSON, without a target where there is none."""
         values = {name: value for name, value in asdict(self).items() if name != "target" or value}
-        return json.dumps(values, sort_keys=True, ensure_ascii=False).encode()
+        return opening.canonical(values)
 
     @classmethod
     def parse(cls, raw: bytes) -> "Subject":
@@ -245,12 +246,15 @@ class ReportView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServiceKeyView:
-    """A registered signing key."""
+    """A registered key; `revoked_index` is None while it is in force."""
 
     key_id: str
     role: str
+    algorithm: str
     public_key: bytes
     log_index: int
+    revoked_index: int | None
+    revoked_reason: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -171,6 +171,14 @@ def before_guards(connection: Connection) -> None:
         table.create_unique_constraint("uq_reports_batch_id", ["batch_id"])
 
 
+def before_revocation(connection: Connection) -> None:
+    """Put the table of keys back to what it was when none could be revoked."""
+    operations = Operations(MigrationContext.configure(connection))
+    with operations.batch_alter_table("service_keys") as table:
+        for name in ("algorithm", "revoked_index", "revoked_reason"):
+            table.drop_column(name)
+
+
 def log_size(desk: Services) -> int:
     """How many entries the log has."""
     with desk.read() as ledger:

@@ -21,7 +21,7 @@ from compliance.web.app import create_pages
 from compliance.wiring import Services
 from engine.contract import Job, Kind
 from tests.compliance.browsing import sign_in, text_of
-from tests.compliance.builders import before_guards
+from tests.compliance.builders import before_guards, before_revocation
 from tests.compliance.conftest import both_databases
 from tests.compliance.pretence import (
     GUARDING,
@@ -285,6 +285,7 @@ def test_an_older_desk_keeps_its_reports(services: Services) -> None:
     furnish(services, 4, limit=AMPLE, ladder='"retrain"')
     assert run(services, planned(services, 0), engines=engines())
     with services.database.begin() as connection:
+        before_revocation(connection)
         before_guards(connection)
         connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
 

@@ -16,7 +16,7 @@ from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import ItemState
 from compliance.ledger.views import BatchView, Claim
 from compliance.wiring import Services
-from tests.compliance.builders import LEASE, add_base, before_guards, desk_with_people, publish
+from tests.compliance.builders import LEASE, add_base, before_guards, before_revocation, desk_with_people, publish
 from tests.compliance.conftest import Clock, both_databases
 
 pytestmark = both_databases
@@ -177,6 +177,7 @@ def test_charges_of_an_older_desk_come_from_its_log(services: Services, clock: C
             story.publish()
         story.end()
     with services.database.begin() as connection:
+        before_revocation(connection)
         before_guards(connection)
         connection.execute(text("DROP TABLE charges"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
