@@ -67,7 +67,7 @@ class WitnessSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, AfterValidator(_witness_name), Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    name: Annotated[str, AfterValidator(_witness_name), Field(pattern=r"^[A-Za-z0-9._/:-]{1,128}$")]
     vkey: Annotated[str, AfterValidator(_witness_vkey)]
     url: str = Field(pattern=r"^https?://[^\s?#]+$")
 

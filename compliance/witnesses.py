@@ -140,7 +140,7 @@ def _request(signed: str, one: Witness, size: int, consistency: Callable[[int], 
 
 def _size(answer: _Answer) -> int:
     """The size that a witness says it cosigned last (409)."""
-    require(answer.content_type == SIZE_TYPE, "It refused the checkpoint and named no size.")
+    require(answer.content_type.partition(";")[0].strip() == SIZE_TYPE, "It refused the checkpoint and named no size.")
     text = answer.body.decode("ascii", "replace")
     return decode_decimal(text.removesuffix("\n"), "The size that it named", merkle.MAX_SIZE)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from compliance.cli.desk import recording
+from compliance.cli.journal import recording
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
 from compliance.cli.output import answer, sentence
 from compliance.ledger.database import differences, open_database

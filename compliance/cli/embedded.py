@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compliance.cli.desk import logging_to, recording
+from compliance.cli.journal import logging_to, recording
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
 from compliance.cli.output import answer, answered, sentence
 

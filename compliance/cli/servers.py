@@ -1,16 +1,16 @@
 """`expunge serve`, `work` and `beat`: the desk's three processes, each on its own."""
 
-import socket
 import sys
 from typing import Annotated
 
 import typer
 
-from compliance.cli.desk import logging_to, open_desk, recording
+from compliance.cli.desk import open_desk
 from compliance.cli.failures import INTERNAL
+from compliance.cli.journal import logging_to, recording
+from compliance.cli.listening import listen
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
 from compliance.cli.output import answer, answered, sentence
-from compliance.errors import InvalidInputError
 from compliance.settings import load
 
 app = group()
@@ -38,7 +38,7 @@ def serve(
     from compliance.api import create_app  # noqa: PLC0415 - as above
     from compliance.web import create_pages  # noqa: PLC0415 - as above
 
-    with open_desk(workdir) as desk, _listen(host, port) as listener:
+    with open_desk(workdir) as desk, listen(host, port) as listener:
         config = uvicorn.Config(
             create_app(desk, pages=create_pages(desk)),
             access_log=False,
@@ -96,11 +96,3 @@ def beat(*, workdir: Workdir = CURRENT, as_json: Json = False) -> None:
         answer({"every_seconds": settings.beat_seconds}, as_json=as_json, people=sentence(words))
         with answered():
             service.run()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), backlog=2048)
-    except OSError:
-        message = f"{host} port {port} cannot be listened on; choose another with --port or --host"
-        raise InvalidInputError(message, code="port-taken") from None
