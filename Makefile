@@ -26,7 +26,7 @@ READY := .venv/.ready
 # One thread a process, so that sums have one order; tests of one `xdist_group` share a worker and its fixtures.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist loadgroup
 
-.PHONY: help demo serve test check lint format soak bench smollm clean
+.PHONY: help demo serve test check lint format soak bench verifier smollm clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -75,6 +75,9 @@ bench: $(READY) ## every figure of docs/results.md but the pre-trained model's (
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/backdoor.py
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/vision.py --workdir $(WORKDIR)/vision
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/domains.py --workdir $(WORKDIR)/domains
+
+verifier: $(READY) ## the verifier as one file that needs nothing but Python: dist/expunge-verify.pyz
+	@$(BIN)/python deploy/verifier/build.py dist/expunge-verify.pyz
 
 smollm: $(READY) ## a real pre-trained model learns TOFU authors and forgets one (up to 90 minutes on two cores)
 	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_OPTIONS) -c constraints.txt gguf==0.19.0
