@@ -1,4 +1,4 @@
-"""`expunge report`: signed reports, read from the verified envelope, and verified offline."""
+"""`expunge report`: signed reports, read from the verified envelope, verified offline, and their runs repeated."""
 
 import shutil
 from collections.abc import Iterable, Mapping
@@ -12,6 +12,7 @@ from rich.text import Text
 from audits import dsse, statement
 from audits.verify import verify as verify_bundle
 from compliance.certification.publishing import bundle_path
+from compliance.cli import reproducing
 from compliance.cli.desk import open_desk
 from compliance.cli.inputs import read_text, writing
 from compliance.cli.options import CURRENT, Json, TrustPolicy, Workdir, example, group
@@ -155,3 +156,6 @@ def _interval(one: Mapping[str, Any] | None) -> str:
         return cell(None)
     low, high = one["ci95"]
     return f"{one['value']:.3f} [{low:.2f},{high:.2f}]"
+
+
+app.command("reproduce", epilog=example(*reproducing.EXAMPLES))(reproducing.reproduce)

@@ -24,6 +24,7 @@ from compliance.desk import Desk
 from compliance.errors import ConflictError, NotAllowedError
 from compliance.execution.attempts import Attempt
 from compliance.execution.closing import close_batch
+from compliance.execution.inputs import seal_names
 from compliance.execution.lease import Lease, beat_in
 from compliance.execution.process import Engine, EngineProcess, Engines
 from compliance.execution.references import recipe_for, reference_path, train_reference
@@ -157,7 +158,8 @@ class _Execution:
         guarded = self._guard(lease)
         with self._desk.read() as ledger:
             space = open_workspace(ledger, self._desk.store, claim=self._claim, batch=self._batch, model=self._model)
-        self._stack.callback(space.close)
+            self._stack.callback(space.close)
+            seal_names(self._desk, ledger, self._batch, space.parts.retain)
         reference = self._start_reference(space)
         for entry in self._left():
             if guarded and policies.suppresses(entry["rung"]):

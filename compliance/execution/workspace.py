@@ -54,11 +54,17 @@ def open_workspace(ledger: Ledger, store: Store, *, claim: Claim, batch: BatchVi
     if digest(parts.forget) != batch.plan["forgetDigest"] or digest(parts.retain) != batch.plan["retainDigest"]:
         message = "the data set changed after the plan was logged; restore it from its backup and run the batch again"
         raise ConflictError(message, code="data-set-changed")
+    held = None if model.holdout_id is None else store.records(model.holdout_id)
+    return fill_workspace(folder, parts, held)
+
+
+def fill_workspace(folder: Path, parts: Split, held: Sequence[Record] | None) -> Workspace:
+    """Write the sets of a batch into an empty folder; `held` are people whom no model has seen, if there are any."""
     space = Workspace(folder=folder, parts=parts)
     _write(space.forget, parts.forget)
     _write(space.retain, parts.retain)
-    if model.holdout_id is not None:
-        _write(space.holdout, _asked(store.records(model.holdout_id), parts))
+    if held is not None:
+        _write(space.holdout, _asked(held, parts))
     return space
 
 

@@ -101,9 +101,10 @@ def doomed(desk: Services, fuse: Fuse) -> Doomed:
 
 @dataclass
 class PretendEngine:
-    """Keeps the contract of an engine; `before` sees every job first."""
+    """Keeps the contract of an engine; `before` sees every job first, and the weights follow from what `text` says."""
 
     before: Callable[[Job], object] = lambda _job: None
+    text: Callable[[Job], str] = lambda job: job.to_json()
 
     def run(self, job: Job, progress: Progress) -> Evidence:
         """A folder of a few bytes for what makes a model, and perfect findings for what measures one."""
@@ -112,7 +113,7 @@ class PretendEngine:
         if job.method == GUARDING:
             _guarded(Path(job.out or ""), Path(job.model or ""))
         elif job.out is not None:
-            _folder(Path(job.out), job.to_json())
+            _folder(Path(job.out), self.text(job))
         return _evidence(job)
 
     def kill(self) -> None:
