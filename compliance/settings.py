@@ -29,6 +29,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from audits import policy, witness
 from audits.errors import VerificationError
+from audits.keys import SHORTEST_PASSPHRASE
 from compliance.errors import InvalidInputError
 
 KEY_BYTES = 32
@@ -89,6 +90,15 @@ class Settings(BaseSettings):
     operator_token: SecretStr = Field(description="opens the operator's pages")
     agents: dict[str, SecretStr] = Field(default_factory=dict, description="authorised agents' API tokens")
 
+    key_passphrase: SecretStr | None = Field(
+        default=None, min_length=SHORTEST_PASSPHRASE, description="encrypts new key files and opens encrypted ones"
+    )
+    log_key: str = Field(default="", description="pkcs11:..., when a token holds this key instead of a file")
+    report_key: str = Field(default="", description="likewise")
+    receipt_key: str = Field(default="", description="likewise")
+    model_key: str = Field(default="", description="likewise")
+    token_pin: SecretStr | None = Field(default=None, description="opens the token, unless pin-source does")
+
     witnesses: tuple[WitnessSettings, ...] = Field(
         default=(), description="who is asked to cosign the log's checkpoints"
     )
@@ -113,6 +123,11 @@ class Settings(BaseSettings):
     personal_data_days: int = Field(default=30, ge=0, description="days after closing until a request's key goes")
     engine_threads: int = Field(default=2, ge=1)
 
+    tsa_url: str = Field(default="", description="an RFC 3161 timestamping authority; empty: reports have no timestamp")
+    tsa_certificate: Path | None = Field(
+        default=None, description="the authority's certificate in PEM, followed by those of its issuers"
+    )
+
     @model_validator(mode="after")
     def _sound(self) -> Self:
         """Refuse what could not work: a lease that runs out between two beats, a zone nobody knows."""
@@ -131,12 +146,24 @@ class Settings(BaseSettings):
         if self.quorum is not None and self.quorum > len(self.witnesses):
             message = "EXPUNGE_QUORUM must be at most the number of EXPUNGE_WITNESSES"
             raise ValueError(message)
+        if bool(self.tsa_url) != (self.tsa_certificate is not None):
+            message = "EXPUNGE_TSA_URL and EXPUNGE_TSA_CERTIFICATE go together: set both, or neither"
+            raise ValueError(message)
+        if self.tsa_url and not self.tsa_url.startswith(("http://", "https://")):
+            message = "EXPUNGE_TSA_URL must begin with https:// or http://"
+            raise ValueError(message)
         return self
 
     @property
     def outbox(self) -> Path:
         """Where mails go as files when no SMTP server is set."""
         return self.workdir / "outbox"
+
+    @property
+    def token_keys(self) -> dict[str, str]:
+        """The PKCS #11 URI of each role whose key a token holds."""
+        found = {"log": self.log_key, "report": self.report_key, "receipt": self.receipt_key, "model": self.model_key}
+        return {role: uri for role, uri in found.items() if uri}
 
     @property
     def keys(self) -> Path:

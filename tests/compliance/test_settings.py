@@ -193,3 +193,28 @@ def test_a_witness_that_nobody_could_count_is_an_error(workdir: Path, witnesses:
 
     with pytest.raises(InvalidInputError, match=r"EXPUNGE_(WITNESSES|QUORUM)"):
         load(workdir)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"TSA_URL": "https://tsa.example/"},
+        {"TSA_CERTIFICATE": "/etc/tsa.pem"},
+        {"TSA_URL": "ftp://tsa.example/", "TSA_CERTIFICATE": "/etc/tsa.pem"},
+    ],
+    ids=["no certificate", "no address", "no web address"],
+)
+def test_half_a_timestamping_authority_is_an_error(workdir: Path, values: dict[str, str]) -> None:
+    """An authority without its certificate would be believed whoever it is; a certificate alone stamps nothing."""
+    _write(workdir, _values(workdir) | values)
+
+    with pytest.raises(InvalidInputError, match="EXPUNGE_TSA_"):
+        load(workdir)
+
+
+def test_a_timestamping_authority(workdir: Path) -> None:
+    """Address and certificate come from the settings; without them there is none."""
+    _write(workdir, _values(workdir) | {"TSA_URL": "https://tsa.example/", "TSA_CERTIFICATE": "/etc/tsa.pem"})
+
+    settings = load(workdir)
+    assert (settings.tsa_url, settings.tsa_certificate) == ("https://tsa.example/", Path("/etc/tsa.pem"))
