@@ -1,5 +1,6 @@
 """`expunge report`: signed reports, read from the verified envelope, verified offline, and their runs repeated."""
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -96,6 +97,13 @@ def verify(
     found = verify_bundle(bundle, None if policy is None else read_text(policy), model=model)
     answer(found.to_json(), as_json=as_json, people=verdict)
     return int(not found.ok)
+
+
+@app.command("schema", epilog=example("expunge report schema > unlearning-report-v1.json"))
+def schema(*, as_json: Json = False) -> None:
+    """Print the JSON Schema by which every report of this version is judged; its address names the version."""
+    value = dict(statement.SCHEMA.document)
+    answer(value, as_json=as_json, people=lambda told: [json.dumps(told, indent=1, ensure_ascii=False)])
 
 
 def _value(desk: Services, ledger: Ledger, view: ReportView) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tests.compliance.terminal import answer, at, refusal, run
 
 ANYWHERE = {"method list", "method show", "unlearn", "evaluate", "series", "audit shadows"}
 ANYWHERE |= {"forget-set worst-case", "forget-set choose", "forget-set stress"}
-ANYWHERE |= {"report verify", "receipt verify", "witness serve", "witness key"}
+ANYWHERE |= {"report verify", "report schema", "receipt verify", "witness serve", "witness trust", "witness key"}
 READING = [
     "db check",
     "db upgrade",
@@ -108,10 +108,10 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "forget-set worst-case",
         "forget-set choose",
         "forget-set stress",
-        *(f"report {name}" for name in ("list", "show", "export", "verify", "reproduce")),
+        *(f"report {name}" for name in ("list", "show", "export", "verify", "schema", "reproduce")),
         "receipt verify",
         *(f"log {name}" for name in ("checkpoint", "prove", "verify", "export")),
-        *(f"witness {name}" for name in ("serve", "key")),
+        *(f"witness {name}" for name in ("serve", "trust", "key")),
         "keys list",
     ]
 

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -10,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jsonschema import Draft202012Validator
 from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign.validation import validate_pdf_signature
 from pyhanko.sign.validation.status import SignatureCoverageLevel
@@ -21,6 +23,7 @@ from audits.errors import VerificationError
 from audits.predicate import Predicate
 from compliance.rendering import document, pades, pdf
 from tests.audits.bundles import Desk
+from tests.compliance.terminal import run
 
 AT = datetime(2026, 11, 20, 15, 4, tzinfo=UTC)
 PREDICATE = Desk().certified()
@@ -123,11 +126,11 @@ def test_a_printed_report_tells_the_facts(plain: bytes) -> None:
 def test_what_a_stranger_wrote_is_only_text() -> None:
     """Markup of the typesetter or of the page in a name is printed as it stands, and reads no file."""
     value = cast("dict[str, Any]", copy.deepcopy(PREDICATE))
-    value["limits"] = ['#read("/etc/passwd") $x$ @a <script>alert(1)</script> #pdf.attach("x", bytes("y"))']
+    value["limits"] += ['#read("/etc/passwd") $x$ @a <script>alert(1)</script> #pdf.attach("x", bytes("y"))']
     payload = statement.build(cast("Predicate", value))
     made = pdf.render(payload, ENVELOPE)
 
-    assert value["limits"][0] in text(made)
+    assert value["limits"][-1] in text(made)
     assert list(PdfReader(io.BytesIO(made)).attachments) == [bundle.REPORT]
 
 
@@ -138,6 +141,17 @@ def test_letters_that_no_font_has() -> None:
     made = pdf.render(statement.build(cast("Predicate", value)), ENVELOPE)
 
     assert "U+6A21U+578B" in text(made)
+
+
+def test_the_published_schema_judges_reports() -> None:
+    """What `expunge report schema` prints is a schema that other people's validators use, and names its version."""
+    ran = run("report", "schema")
+    validator = Draft202012Validator(json.loads(ran.out))
+
+    assert validator.is_valid(json.loads(PAYLOAD))
+    assert not validator.is_valid(json.loads(PAYLOAD) | {"subject": []})
+    assert validator.schema["$id"] == "https://expunge.example/unlearning-report/v1/schema.json"
+    assert json.loads(run("report", "schema", "--json").out) == validator.schema
 
 
 def test_only_reports_are_printed() -> None:
