@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from audits import keys, log, policy, receipt, witness
+from audits import keys, log, policy, receipt, tiles, witness
+from audits.errors import VerificationError
 from audits.keys import SigningKey
 from compliance.errors import UnavailableError
 from compliance.ledger.database import open_database, read_only, upgrade
@@ -52,8 +53,6 @@ class Services:
     clock: Callable[[], datetime]
     ids: Callable[[], str]
     secrets: Callable[[int], bytes]
-    proofs: dict[str, str] = field(default_factory=dict, repr=False)
-    """The receipt key's inclusion proof by checkpoint; only the newest is kept."""
 
     @contextmanager
     def transaction(self) -> Iterator[Ledger]:
@@ -82,18 +81,23 @@ class Services:
         """Sign and write out the log as it is now."""
         return self.publisher.publish(self)
 
+    def published(self) -> Published:
+        """The log as anybody can fetch it, with what its witnesses added; signed anew only where it is not there."""
+        try:
+            return self.publisher.published(tiles.read_checkpoint(self.publisher.folder))
+        except VerificationError:
+            return self.publish()
+
     def receipt(self, request_id: str) -> dict[str, Any]:
-        """The signed receipt of a committed request; it says the same whenever it is asked for."""
+        """The signed receipt of a committed request; it says the same whenever it is asked for.
+
+        After a rotation the newer key signs it, over the same checkpoint and promise: copies of the old one stay good.
+        """
         signer = self.signers["receipt"]
         with self.read() as ledger:
             request = ledger.request(request_id)
             index = ledger.service_key(signer.key_id).log_index
-            head = ledger.head()
             (entry,) = ledger.entries(index, index + 1)
-            if head.checkpoint not in self.proofs:
-                self.proofs.clear()
-                entries = ledger.entries(0, head.checkpoint_size)
-                self.proofs[head.checkpoint] = log.proof_of(entries, index, head.checkpoint)
         payload = receipt.build(
             request_id=request.id,
             commitment=request.commitment,
@@ -104,10 +108,19 @@ class Services:
             checkpoint=request.receipt["checkpoint"],
             include_by=request.receipt["includeBy"],
         )
-        proof = self.proofs[head.checkpoint]
-        text = receipt.issue(payload, signer=signer, key_entry=entry, key_proof=proof)
+        text = receipt.issue(payload, signer=signer, key_entry=entry, key_proof=self._proof(index))
         parsed: dict[str, Any] = json.loads(text)
         return parsed
+
+    def _proof(self, index: int) -> str:
+        """The proof of an entry; from the database's entries when the published files are damaged."""
+        try:
+            published = self.published()
+            return (published if index < published.size else self.publish()).proof(index)
+        except UnavailableError:
+            with self.read() as ledger:
+                head = ledger.head()
+                return log.proof_of(ledger.entries(0, head.checkpoint_size), index, head.checkpoint)
 
     def policy_text(self) -> str:
         """The tlog-policy an auditor pins: hand it over by another way than a bundle."""

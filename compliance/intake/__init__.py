@@ -8,6 +8,7 @@ from compliance.intake.confirmation import by_token, confirm, expire, new_code, 
 from compliance.intake.decisions import EXTENSION_CODES, approve, deny, extend, hold, release
 from compliance.intake.desk import Desk
 from compliance.intake.filing import Caller, Filed, clocks, day_of, file
+from compliance.intake.holdings import opening, proof
 from compliance.intake.identity import ID_PATTERN, is_id, status_token
 from compliance.intake.limits import BusyError, Gatekeeper
 from compliance.intake.progress import Progress, progress
@@ -37,7 +38,9 @@ __all__ = [
     "hold",
     "is_id",
     "new_code",
+    "opening",
     "progress",
+    "proof",
     "release",
     "status_token",
     "submission",

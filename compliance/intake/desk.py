@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from compliance import desk
+from compliance.ledger.publication import Published
 
 
 class Desk(desk.Desk, Protocol):
@@ -19,6 +20,9 @@ class Desk(desk.Desk, Protocol):
 
     def receipt(self, request_id: str) -> dict[str, Any]:
         """The signed receipt of a stored request."""
+
+    def published(self) -> Published:
+        """The log as anybody can fetch it."""
 
     def verified(self, request_id: str) -> None:
         """Told after the commit that a person proved who they are; matching may start."""

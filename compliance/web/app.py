@@ -24,6 +24,7 @@ from compliance.errors import (
 from compliance.intake import BusyError, Gatekeeper
 from compliance.web.desk import DeskPages
 from compliance.web.public import PublicPages
+from compliance.web.receipts import ReceiptPages
 from compliance.web.rendering import HEADERS, STATIC, Renderer
 from compliance.wiring import Services
 
@@ -52,6 +53,7 @@ def create_pages(services: Services) -> Starlette:
     return Starlette(
         routes=[
             *PublicPages(services, renderer, keeper).routes(),
+            *ReceiptPages(renderer).routes(),
             *DeskPages(services, renderer, keeper).routes(),
             Mount("/static", StaticFiles(directory=STATIC)),
             Route("/favicon.ico", lambda _: Response(status_code=HTTPStatus.NO_CONTENT)),

@@ -47,6 +47,8 @@ class PublicPages:
             Route("/received/{token:id}", self.received, methods=["GET"]),
             Route("/status/{token:id}", self.status, methods=["GET"]),
             Route("/status/{token:id}/receipt", self.receipt, methods=["GET"]),
+            Route("/status/{token:id}/proof", self.proof, methods=["GET"]),
+            Route("/status/{token:id}/opening", self.opening, methods=["GET"]),
             Route("/status/{token:id}/report/{batch_id:id}", self.report, methods=["GET"]),
             Route("/status/{token:id}/withdraw", self._posted(self.withdraw), methods=["POST"]),
         ]
@@ -97,9 +99,17 @@ class PublicPages:
     def receipt(self, request: Request) -> Response:
         """The signed receipt, as a file."""
         view = intake.by_token(self.desk, request.path_params["token"])
-        name = f'attachment; filename="receipt-{view.id}.json"'
-        content = json.dumps(self.desk.receipt(view.id), indent=1)
-        return Response(content, media_type="application/json", headers={"Content-Disposition": name})
+        return _file("receipt", view.id, json.dumps(self.desk.receipt(view.id), indent=1))
+
+    def proof(self, request: Request) -> Response:
+        """The request's entry in the log, with its proof, as a file."""
+        view = intake.by_token(self.desk, request.path_params["token"])
+        return _file("proof", view.id, json.dumps(intake.proof(self.desk, view.id), indent=1))
+
+    def opening(self, request: Request) -> Response:
+        """The opening of the commitment: personal data, for who holds the token, and stored nowhere on the way."""
+        view = intake.by_token(self.desk, request.path_params["token"])
+        return _file("opening", view.id, intake.opening(self.desk, view.id))
 
     def report(self, request: Request) -> Response:
         """The report of a batch that has an item of this request."""
@@ -188,6 +198,8 @@ class PublicPages:
             regime=regime,
             denial=regime.denial(view.denial_code) if view.denial_code else None,
             progress=progress,
+            logged=history[0].index < self.desk.published().size,
+            openable=all(event.kind != "request.erased" for event in history),
             withdrawable=view.state not in FINAL,
             message=message,
         )
@@ -217,6 +229,11 @@ class PublicPages:
             return await run_in_threadpool(handler, request, form)
 
         return endpoint
+
+
+def _file(kind: str, request_id: str, content: str) -> Response:
+    name = f'attachment; filename="{kind}-{request_id}.json"'
+    return Response(content, media_type="application/json", headers={"Content-Disposition": name})
 
 
 def _address(request: Request) -> str:

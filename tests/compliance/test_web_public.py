@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from html import unescape
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection, event
 
+from audits import receipt
 from compliance import intake
 from compliance.ledger.lifecycle import RequestState
 from compliance.ledger.views import Subject
@@ -161,6 +163,52 @@ def test_the_receipt_is_a_file(services: Services, browser: TestClient) -> None:
     assert answer.json() == services.receipt(filed.request.id)
 
 
+def test_what_a_person_keeps_outlives_the_vault(services: Services, browser: TestClient) -> None:
+    """Receipt, proof and opening verify together, and still do when the personal data have been erased."""
+    filed = file(services)
+    page = f"/status/{filed.status_token}"
+    early = browser.get(f"{page}/proof")
+    assert f'href="{page}/proof"' not in browser.get(page).text
+    services.publish()
+    kept = {name: browser.get(f"{page}/{name}") for name in ("receipt", "proof", "opening")}
+    with services.transaction() as ledger:
+        ledger.erase_personal_data(request_id=filed.request.id, now=services.clock())
+    services.publish()
+    gone = browser.get(f"{page}/opening")
+
+    found = receipt.verify(
+        kept["receipt"].text,
+        services.policy_text(),
+        log=services.publisher.folder,
+        proof=kept["proof"].text,
+        opening=kept["opening"].text,
+    )
+
+    assert [one.why for one in found.steps if not one.ok] == []
+    assert {answer.headers["Cache-Control"] for answer in kept.values()} == {"no-store"}
+    assert all(filed.request.id in answer.headers["Content-Disposition"] for answer in kept.values())
+    assert "Vandermeer" in kept["opening"].text
+    assert "Vandermeer" not in kept["proof"].text + kept["receipt"].text
+    assert (early.status_code, gone.status_code) == (404, 404)
+    assert "not signed yet" in early.text
+    assert "erased" in gone.text
+    assert f'href="{page}/opening"' not in browser.get(page).text
+
+
+def test_the_receipt_page_may_reach_nobody(browser: TestClient) -> None:
+    """No connection, no form, no inline program: only this server's own script; the saved page names its by digest."""
+    served, saved = browser.get("/receipt/check"), browser.get("/receipt/check/page")
+    policy = served.headers["Content-Security-Policy"]
+
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert not {"unsafe-inline", "connect-src", "http"} & set(re.split(r"[ ';]+", policy))
+    assert re.search(r"<script(?! src=)", served.text) is None
+    assert saved.headers["Content-Disposition"].startswith("attachment")
+    assert unescape(saved.text).count("'sha256-") == 3
+    assert re.search(r'(src|href)="/(?!receipt)', saved.text.partition("<main")[2]) is None
+
+
 def test_the_status_page_counts_the_days_and_names_nobody(
     services: Services, browser: TestClient, clock: Clock
 ) -> None:
@@ -206,7 +254,7 @@ def test_an_overdue_request_says_so_and_how_to_complain(services: Services, brow
 def test_strange_addresses_are_pages_we_do_not_have(browser: TestClient) -> None:
     """Bytes that are no id get the page for wrong addresses."""
     parts = ["%00", "%ff", "%ed%a0%80", "x" * 3000, "%3Cb%3E"]
-    paths = ["/status/{}", "/confirm/{}", "/received/{}", "/status/{}/receipt"]
+    paths = ["/status/{}", "/confirm/{}", "/received/{}", "/status/{}/receipt", "/status/{}/opening"]
 
     assert {browser.get(path.format(part)).status_code for path in paths for part in parts} == {404}
 
