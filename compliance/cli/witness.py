@@ -11,7 +11,7 @@ import typer
 from compliance.cli.journal import logging_to, recording
 from compliance.cli.listening import listen
 from compliance.cli.options import Json, example, group
-from compliance.cli.output import answer, answered
+from compliance.cli.output import answer, answered, listing
 from compliance.errors import InvalidInputError
 from compliance.witnessing.folder import WitnessFolder, open_folder
 
@@ -72,6 +72,19 @@ def serve(
         )
         with answered():
             uvicorn.Server(config).run(sockets=[listener])
+
+
+@app.command("trust", epilog=example("expunge witness trust --folder witness --log example.org/log+9ae2e1f0+AZ5W..."))
+def trust(
+    *,
+    folder: Folder,
+    log: Annotated[list[str], typer.Option("--log", metavar="VKEY", help="A log's verifier key; may be repeated.")],
+    as_json: Json = False,
+) -> None:
+    """Cosign another log, or the new key of one that is known; a witness that is running goes by it at once."""
+    opened = open_folder(folder, logs=log)
+    known = [{"log": origin, "vkey": key.format()} for origin, keys in opened.logs.items() for key in keys]
+    answer(known, as_json=as_json, people=listing({"log": "Log", "vkey": "Verifier key"}, empty="No log is known."))
 
 
 @app.command("key", epilog=example("expunge witness key --folder witness"))

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from audits import witness
-from compliance.errors import UnavailableError
+from compliance.errors import ComplianceError
 from compliance.witnessing.folder import NEWEST, WitnessFolder
 
 BODY_SECONDS = 10.0
@@ -77,6 +77,6 @@ def _cosigned(folder: WitnessFolder, body: bytes, time: int) -> Response:
         if refusal.size is not None:  # the type is compared as it stands by other clients: no charset behind it
             return Response(f"{refusal.size}\n", refusal.status, headers={"content-type": SIZE_TYPE})
         return PlainTextResponse(f"{refusal}\n", refusal.status)
-    except (UnavailableError, OSError) as error:
+    except (ComplianceError, OSError) as error:
         _log.error("nothing could be stored, so nothing is cosigned", kind=type(error).__name__)
         return PlainTextResponse("The checkpoint could not be stored, so it was not cosigned.\n", FAILED)

@@ -2,7 +2,8 @@
 
     witness.pem                     the private key, mode 0600, made at the first start
     witness.vkey                    the public key under the witness's name, for settings and trust policies
-    logs                            one verifier key a line: the logs it cosigns; one log may have several keys
+    logs                            one verifier key a line: the logs it cosigns; one log may have several keys,
+                                    and a new line counts at once
     <hex sha256(origin)>/checkpoint the newest checkpoint of a log, with the log's signature and ours
     <hex sha256(origin)>/fork       the first other history of a size that we had cosigned, if a log ever signed one
 
@@ -18,7 +19,7 @@ Rules:
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +36,16 @@ _log = structlog.get_logger("expunge.witness")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WitnessFolder:
-    """An opened folder; frozen, so the logs it knows are those of when it was opened."""
+    """An opened folder, and the key in it."""
 
     path: Path
     vkey: note.VerifierKey
     signer: keys.Signer
-    logs: dict[str, list[note.VerifierKey]]
+
+    @property
+    def logs(self) -> dict[str, list[note.VerifierKey]]:
+        """The known logs' keys by origin, read again each time: a log's new key must not need a restart."""
+        return _parsed(_listed(self.path))
 
     def cosign(self, body: bytes, *, time: int) -> str:
         """Our signature line for the checkpoint of an `add-checkpoint` request; `time` is in POSIX seconds.
@@ -48,18 +53,18 @@ class WitnessFolder:
         `witness.RefusedError` says with which status it is refused; UnavailableError and OSError that nothing could be
         stored, so nothing was cosigned.
         """
-        request = witness.parse_request(body)
-        candidate = witness.authenticate(request, self.logs)
-        place = self.place(candidate.origin)
+        request, logs = witness.parse_request(body), self.logs
+        candidate = witness.authenticate(request, logs)
+        place, signed = self.place(candidate.origin), _without_strangers(request, logs[candidate.origin])
         with _locked(place):
             newest = self._newest(place, candidate.origin)
             try:
                 witness.require_extended(newest, candidate, request)
             except witness.RefusedError:
-                self._keep_evidence(place, newest, candidate, request)
+                _keep_evidence(place, newest, candidate, signed)
                 raise
             line = witness.cosign(request.checkpoint, name=self.vkey.name, signer=self.signer, time=time)
-            _store(place / NEWEST, witness.add(self._signed(request, candidate), line).encode())
+            _store(place / NEWEST, witness.add(signed, line).encode())
         _log.info("cosigned", log=candidate.origin, size=candidate.size)
         return line
 
@@ -80,26 +85,23 @@ class WitnessFolder:
             raise UnavailableError(message, code="witness-damaged") from fault
         return newest
 
-    def _signed(self, request: witness.Request, candidate: checkpoint.Checkpoint) -> str:
-        """The request's note with the log's own lines only: anybody can add others to a public checkpoint."""
-        known = {(key.name, key.key_id) for key in self.logs[candidate.origin]}
-        parsed = note.parse(request.checkpoint)
-        lines = tuple(line for line in parsed.signatures if (line.name, line.key_id) in known)
-        return note.Note(text=parsed.text, signatures=lines).format()
 
-    def _keep_evidence(
-        self,
-        place: Path,
-        newest: checkpoint.Checkpoint | None,
-        candidate: checkpoint.Checkpoint,
-        request: witness.Request,
-    ) -> None:
-        """Two roots of one size, both signed by the log, prove that it showed two histories: keep the first such."""
-        forked = newest is not None and newest.size == candidate.size and newest.root != candidate.root
-        if forked:
-            _log.error("the log signed two histories", log=candidate.origin, size=candidate.size)
-            if not (place / FORK).exists():
-                _store(place / FORK, self._signed(request, candidate).encode())
+def _without_strangers(request: witness.Request, known: Sequence[note.VerifierKey]) -> str:
+    """The request's note with the log's own lines only: anybody can add others to a public checkpoint."""
+    identities = {(key.name, key.key_id) for key in known}
+    parsed = note.parse(request.checkpoint)
+    lines = tuple(line for line in parsed.signatures if (line.name, line.key_id) in identities)
+    return note.Note(text=parsed.text, signatures=lines).format()
+
+
+def _keep_evidence(
+    place: Path, newest: checkpoint.Checkpoint | None, candidate: checkpoint.Checkpoint, signed: str
+) -> None:
+    """Two roots of one size, both signed by the log, prove that it showed two histories: keep the first such."""
+    if newest is not None and newest.size == candidate.size and newest.root != candidate.root:
+        _log.error("the log signed two histories", log=candidate.origin, size=candidate.size)
+        if not (place / FORK).exists():
+            _store(place / FORK, signed.encode())
 
 
 def open_folder(path: Path, *, name: str | None = None, logs: Iterable[str] = ()) -> WitnessFolder:
@@ -112,11 +114,11 @@ def open_folder(path: Path, *, name: str | None = None, logs: Iterable[str] = ()
         with _locked(path):
             signer = _signer(path)
             vkey = _vkey(path, signer, name)
-            known = _logs(path, logs)
+            _remember(path, logs)
     except OSError as error:
         message = f"{path} cannot be used as a witness's folder ({error.strerror}); choose another with --folder"
         raise InvalidInputError(message, code="folder-unusable") from None
-    return WitnessFolder(path=path, vkey=vkey, signer=signer, logs=known)
+    return WitnessFolder(path=path, vkey=vkey, signer=signer)
 
 
 def _signer(path: Path) -> keys.SigningKey:
@@ -145,11 +147,21 @@ def _vkey(path: Path, signer: keys.SigningKey, name: str | None) -> note.Verifie
     return vkey
 
 
-def _logs(path: Path, added: Iterable[str]) -> dict[str, list[note.VerifierKey]]:
-    """The logs that the folder knows, by origin, with `added` ones."""
-    file = path / LOGS_FILE
-    before = file.read_text(encoding="utf-8").split() if file.exists() else []
+def _remember(path: Path, added: Iterable[str]) -> None:
+    """Add logs to those that the folder knows; all of them must be sound."""
+    before = _listed(path)
     texts = list(dict.fromkeys([*before, *added]))
+    _parsed(texts)
+    if texts != before:
+        _store(path / LOGS_FILE, "".join(f"{text}\n" for text in texts).encode())
+
+
+def _listed(path: Path) -> list[str]:
+    file = path / LOGS_FILE
+    return file.read_text(encoding="utf-8").split() if file.exists() else []
+
+
+def _parsed(texts: Iterable[str]) -> dict[str, list[note.VerifierKey]]:
     known: dict[str, list[note.VerifierKey]] = {}
     for text in texts:
         try:
@@ -158,8 +170,6 @@ def _logs(path: Path, added: Iterable[str]) -> dict[str, list[note.VerifierKey]]
         except VerificationError as fault:
             raise InvalidInputError(f"this is no log's verifier key (--log): {text}; {fault}", code="bad-log") from None
         known.setdefault(key.name, []).append(key)
-    if texts != before:
-        _store(file, "".join(f"{text}\n" for text in texts).encode())
     return known
 
 

@@ -180,6 +180,20 @@ def test_what_a_witness_can_not_use_is_one_line(folder: WitnessFolder, tmp_path:
         open_folder(folder.path)
 
 
+def test_a_new_key_of_a_known_log_counts_at_once(folder: WitnessFolder) -> None:
+    """After a rotation the log signs with another key, and the history goes on."""
+    newer = signing_key("log", 2)
+    folder.cosign(body(3), time=TIME)
+    proof = tuple(WHOLE.consistency_proof(3))
+    request = witness.Request(old=3, proof=proof, checkpoint=WHOLE.checkpoint(newer)).format().encode()
+    assert status(folder, request) == 403
+
+    ran = run("witness", "trust", "--folder", folder.path, "--log", log.vkey(ORIGIN, newer.public_key), "--json")
+
+    assert [one["log"] for one in ran.value] == [ORIGIN, ORIGIN]
+    assert status(folder, request) == 200
+
+
 def test_the_key_is_printed_for_policies(folder: WitnessFolder) -> None:
     """The name, the verifier key and the line, and nothing that is private."""
     ran = run("witness", "key", "--folder", folder.path)
