@@ -1,0 +1,97 @@
+"""A desk with a witness: what it publishes is cosigned, and what happens while the witness is away."""
+
+import json
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from audits import log, note, policy, witness
+from audits.errors import VerificationError
+from compliance import settings as settings_module
+from compliance.scheduler import _sign
+from compliance.wiring import Services, open_services
+from tests.compliance.conftest import Clock, file_request
+from tests.compliance.witnesses import Running, running
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("witness")]
+
+
+def log_vkey(desk: Services) -> str:
+    """The desk's log, as a witness is told of it."""
+    return log.vkey(desk.settings.origin, desk.signers["log"].public_key)
+
+
+def introduced(desk: Services, *known: Running) -> Services:
+    """The desk, with these witnesses in its settings."""
+    settings_module.remember(desk.settings, witnesses=json.dumps([one.as_setting() for one in known]))
+    return open_services(settings_module.load(desk.settings.workdir), clock=desk.clock)
+
+
+def newest(desk: Services) -> str:
+    """The newest checkpoint, as the database and the published files have it."""
+    with desk.read() as ledger:
+        recorded = ledger.head().checkpoint
+    assert (desk.settings.workdir / "log" / "checkpoint").read_text() == recorded
+    return recorded
+
+
+def test_what_is_published_is_cosigned(services: Services, tmp_path: Path) -> None:
+    """The checkpoint that was there, and every later one; the policy that the desk hands out asks for it."""
+    with running(tmp_path / "witness", log_vkey(services)) as one:
+        desk = introduced(services, one)
+        trust = policy.parse(desk.policy_text())
+        assert not desk.witnessed(newest(desk))
+
+        desk.publish()
+        first = policy.evaluate(trust, newest(desk))
+        file_request(desk)
+        published = desk.publish()
+
+    assert (first.level, first.witnesses) == ("witnessed", ("w1",))
+    assert policy.evaluate(trust, newest(desk)).checkpoint.size == published.size > first.checkpoint.size
+    assert desk.policy_text().splitlines()[1] == f"witness w1 {one.printed['vkey']} {one.url}"
+    assert desk.witnessed(newest(desk))
+    desk.database.dispose()
+
+
+def test_a_witness_that_is_away_delays_its_line_only(services: Services, tmp_path: Path, clock: Clock) -> None:
+    """The log is published without it, nobody takes that for witnessed, and the beat asks again when it is back."""
+    with running(tmp_path / "witness", log_vkey(services)) as one:
+        desk = introduced(services, one)
+        desk.publish()
+    file_request(desk)
+    clock.advance(seconds=1)
+    with capture_logs() as told:
+        size = desk.publish().size
+    away = newest(desk)
+
+    with running(tmp_path / "witness") as back:
+        again = introduced(desk, back)
+        _sign(again)
+
+    assert [entry["event"] for entry in told] == ["no cosignature"]
+    with pytest.raises(VerificationError, match="quorum"):
+        policy.evaluate(policy.parse(desk.policy_text()), away)
+    assert policy.evaluate(policy.parse(again.policy_text()), newest(again)).checkpoint.size == size
+    assert newest(again).startswith(away)
+    for used in (desk, again):
+        used.database.dispose()
+
+
+def test_a_database_from_an_old_copy_is_noticed_by_the_witness(services: Services, tmp_path: Path) -> None:
+    """A desk that lost entries, and signs others in their place, gets no line for them."""
+    with running(tmp_path / "witness", log_vkey(services)) as one:
+        desk = introduced(services, one)
+        desk.publish()
+        key = desk.signers["log"]
+        with desk.read() as ledger:
+            size = ledger.head().size
+        other = log.Log(origin=desk.settings.origin, entries=[b"rewritten"] * size)
+        assert desk.publisher.cosigner is not None
+        with capture_logs() as told:
+            signed = desk.publisher.cosigner.cosign(other.checkpoint(key), other.consistency_proof)
+
+    assert not witness.cosigned(signed, note.parse_vkey(one.printed["vkey"]))
+    assert "status 422" in told[0]["why"]
+    desk.database.dispose()
