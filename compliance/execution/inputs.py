@@ -48,13 +48,27 @@ def private_folder(root: Path) -> Iterator[Path]:
     """A folder of mode 0700 below `root` that is gone when the block ends; what a killed process left goes first."""
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     with ExitStack() as stack:
-        with (root / LOCK).open("w") as door:
-            fcntl.flock(door, fcntl.LOCK_EX)  # nobody takes a folder that is not locked yet for an abandoned one
+        with _door(root):
             _sweep(root)
             folder = Path(tempfile.mkdtemp(dir=root))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             fcntl.flock(stack.enter_context((folder / LOCK).open("w")), fcntl.LOCK_EX)
         yield folder
+
+
+def sweep_folders(root: Path) -> None:
+    """Remove the private folders that no living process has."""
+    if root.is_dir():
+        with _door(root):
+            _sweep(root)
+
+
+@contextmanager
+def _door(root: Path) -> Iterator[None]:
+    """One process at a time, so that nobody takes a folder that is not locked yet for an abandoned one."""
+    with (root / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _sweep(root: Path) -> None:

@@ -33,7 +33,7 @@ from compliance import policy as policies
 from compliance.desk import Desk
 from compliance.errors import ComplianceError, InvalidInputError
 from compliance.execution.comparison import REPRODUCED, Compared, Outcome, beside, compare, other_conditions
-from compliance.execution.inputs import Sealed, private_folder
+from compliance.execution.inputs import Sealed, private_folder, sweep_folders
 from compliance.execution.process import EngineProcess, Engines, Progress
 from compliance.execution.repeating import Inputs, Repeater, is_noisy
 from compliance.execution.rungs import Unlearned
@@ -136,6 +136,11 @@ def reproduce(
         chosen=chosen,
         log_index=index,
     )
+
+
+def sweep_reproductions(desk: Desk) -> None:
+    """Destroy what a repetition that was killed had opened."""
+    sweep_folders(desk.store.root / FOLDER)
 
 
 class _Repetition:

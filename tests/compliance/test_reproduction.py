@@ -14,18 +14,26 @@ from compliance.certification.publishing import bundle_path
 from compliance.errors import InvalidInputError
 from compliance.execution.closing import end_challenge
 from compliance.execution.comparison import Outcome
+from compliance.execution.inputs import private_folder
 from compliance.execution.process import EngineFailedError, Progress
-from compliance.execution.reproduction import FOLDER, Challenge, Reproduction, reproduce
+from compliance.execution.reproduction import (
+    FOLDER,
+    Challenge,
+    Reproduction,
+    reproduce,
+    sweep_reproductions,
+)
 from compliance.execution.run import run
 from compliance.settings import initialise
 from compliance.wiring import Services, open_services, prepare
 from engine.contract import Estimate, Evidence, Finding, Job, Kind
 from engine.corpus import digest, read_records
 from tests.compliance.conftest import Clock
-from tests.compliance.pretence import PretendEngine, furnish, planned
+from tests.compliance.pretence import GUARDING, PretendEngine, furnish, planned
 from tests.compliance.terminal import at, refusal
 
 AMPLE = 60.0
+ENOUGH_FOR_ONE = 0.8
 COMMITTED = "ab" * 32
 
 
@@ -293,3 +301,43 @@ def test_sealed_inputs_that_were_exchanged_are_noticed(services: Services) -> No
     name, why = failed(repeated(services, bundle, Methodical()))
 
     assert (name, "planned" in why) == ("sealed inputs", True)
+
+
+def test_what_a_killed_repetition_had_opened_is_swept(services: Services) -> None:
+    """A folder that no living process holds goes with the housekeeping; one in use stays."""
+    root = services.store.root / FOLDER
+    with private_folder(root) as used:
+        (left := root / "left").mkdir()
+        (left / "forget.jsonl").write_text("a person")
+
+        sweep_reproductions(services)
+
+        assert (used.is_dir(), used.stat().st_mode & 0o777, left.exists()) == (True, 0o700, False)
+    assert not used.exists()
+
+
+def test_a_base_is_opened_from_the_batch_that_replaced_it(services: Services) -> None:
+    """The first batch goes on from the DP base, the second trains a new one: a fresh secret, compared by evidence."""
+    furnish(services, 4, limit=ENOUGH_FOR_ONE)
+    first = published(services, 0, Methodical())
+    second = published(services, 1, Methodical())
+
+    one, two = repeated(services, first, Methodical()), repeated(services, second, noisy())
+
+    assert one.outcome is Outcome.SAME_WEIGHTS, failed(one)
+    assert two.outcome is Outcome.EVIDENCE_AGREES, failed(two)
+    assert [step.why for step in one.steps.steps][5].startswith("dp2 was repeated")
+    assert [step.why for step in two.steps.steps][5].startswith("retrain was repeated")
+
+
+def test_a_guard_is_reproduced_too(services: Services) -> None:
+    """The report on a guard, whose batch went on and ended, is repeated from the same inputs."""
+    furnish(services, 4, limit=AMPLE, ladder=f'"{GUARDING}", "retrain"')
+    published(services, 0, Methodical())
+    with services.read() as ledger:
+        guard = bundle_path(services, ledger.reports()[0])
+
+    found = repeated(services, guard, Methodical())
+
+    assert found.outcome is Outcome.SAME_WEIGHTS, failed(found)
+    assert found.steps.steps[5].why.startswith(f"{GUARDING} was repeated")
