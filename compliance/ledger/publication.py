@@ -48,6 +48,14 @@ LAG = 256 * WIDTH
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
+def machine_boot() -> str:
+    """Which boot of the machine this is; where it can't be told, every publication is the first of one."""
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return ""
+
+
 class Access(Protocol):
     """Whoever opens the ledger: the composition root."""
 
@@ -135,6 +143,7 @@ class Publisher:
     folder: Path
     cosigner: Cosigner | None = None
     disk: Disk = field(default_factory=Files)
+    boot: Callable[[], str] = machine_boot
 
     def publish(self, access: Access) -> Published:
         """The log as of now and its newest checkpoint, signed anew when entries were added.
@@ -187,7 +196,7 @@ class Publisher:
 
     def _write(self, ledger: Ledger, last: Checkpoint, size: int) -> Tiling:
         """Bring the tiles up to `size`, from as far back as they may not be what was signed."""
-        durable, boot = self._durable(), _boot()
+        durable, boot = self._durable(), self.boot()
         same = bool(boot) and durable.boot == boot
         tiling = self._edge(ledger, last, last.size if same else min(durable.size, last.size))
         if tiling is None:
@@ -274,14 +283,6 @@ def _use_up(files: Iterator[object]) -> None:
 
 def _nothing() -> None:
     """There is nothing to wait for."""
-
-
-def _boot() -> str:
-    """Which boot of the machine this is; where it can't be told, every publication is the first of one."""
-    try:
-        return _BOOT.read_text().strip()
-    except OSError:
-        return ""
 
 
 @contextmanager
