@@ -85,7 +85,7 @@ class SigningKey:
         """Bind `private` to `role`; `ValueError` when its algorithm is not the role's."""
         expect(role in ROLES, f"There is no key role {role!r}; there are {', '.join(ROLES)}.")
         name, self.public_key = _public(private)
-        wanted = _of_role(role)[0]
+        wanted = algorithm_of(role)
         expect(name == wanted, f"A {role} key is an {wanted} key.")
         self.role: Role = role
         self._private = private
@@ -113,7 +113,7 @@ class SigningKey:
 
 def generate(role: Role) -> SigningKey:
     """A new key from the system's randomness."""
-    curve = _of_role(role)[0] == "ecdsa-p256"
+    curve = algorithm_of(role) == "ecdsa-p256"
     return SigningKey(role, ec.generate_private_key(ec.SECP256R1()) if curve else Ed25519PrivateKey.generate())
 
 
@@ -171,6 +171,11 @@ def key_id(public_key: bytes) -> str:
     return hashlib.sha256(public_key).hexdigest()
 
 
+def algorithm_of(role: Role) -> Algorithm:
+    """The algorithm in which a role's own key signs."""
+    return _of_role(role)[0]
+
+
 def is_key_id(value: object) -> bool:
     """Whether `value` has the form of a key id."""
     return isinstance(value, str) and _KEY_ID.fullmatch(value) is not None
@@ -211,7 +216,7 @@ def registration(key: Signer, role: Role) -> dict[str, str]:
     """What the log entry `key.registered` says of a key; for a role of several algorithms, of its first one."""
     own = getattr(key, "role", role)
     expect(own == role, f"This key has the role {own}, not {role}.")
-    return register_public(key.public_key, role=role, algorithm=_of_role(role)[0])
+    return register_public(key.public_key, role=role, algorithm=algorithm_of(role))
 
 
 def register_public(public_key: bytes, *, role: Role, algorithm: Algorithm) -> dict[str, str]:

@@ -86,13 +86,19 @@ def parse(text: str | bytes) -> Policy:
 
 
 def format_policy(
-    *, log_vkey: str, witnesses: Sequence[tuple[str, str] | tuple[str, str, str]] = (), quorum: int | None = None
+    *,
+    log_vkey: str,
+    older: Sequence[str] = (),
+    witnesses: Sequence[tuple[str, str] | tuple[str, str, str]] = (),
+    quorum: int | None = None,
 ) -> str:
     """A policy for one log and its witnesses, of which `quorum` (default: all) must cosign.
 
+    `older` are keys that the log signed with before a rotation: what they signed then is to be verified still.
+
     A witness is a name, a vkey and, where it is told, a URL. `ValueError` when the text would not be read back.
     """
-    lines = [f"log {log_vkey}"]
+    lines = [f"log {one}" for one in (log_vkey, *older)]
     lines += [" ".join(("witness", *one)) for one in witnesses]
     names = " ".join(one[0] for one in witnesses)
     if witnesses and quorum != 0:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from audits.keys import SigningKey
+from audits.keys import RoleSigner
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.publication import Published
 from compliance.ledger.vault import Vault
@@ -37,7 +37,7 @@ class Desk(Protocol):
         """Models, data sets and sealed remains."""
 
     @property
-    def signers(self) -> Mapping[str, SigningKey]:
+    def signers(self) -> Mapping[str, RoleSigner]:
         """Signing keys by role."""
 
     def transaction(self) -> AbstractContextManager[Ledger]:
@@ -48,6 +48,9 @@ class Desk(Protocol):
 
     def publish(self) -> Published:
         """Sign and write out the log as it is now."""
+
+    def witnessed(self, signed: str) -> bool:
+        """Whether as many witnesses cosigned a checkpoint as the policy asks for."""
 
     def policy_text(self) -> str:
         """The tlog-policy under which the desk verifies its own bundles."""

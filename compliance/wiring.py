@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from audits import keys, log, policy, receipt, tiles, witness
+from audits import log, policy, receipt, tiles, witness
 from audits.errors import VerificationError
-from audits.keys import SigningKey
+from audits.keys import RoleSigner
 from compliance.errors import UnavailableError
+from compliance.keyring import ring, rotation
 from compliance.ledger.database import open_database, read_only, upgrade
 from compliance.ledger.entries import rfc3339
 from compliance.ledger.ledger import Ledger
@@ -26,8 +26,6 @@ from compliance.ledger.vault import Vault
 from compliance.matching import match_request
 from compliance.settings import Settings
 from compliance.store import Store
-
-ROLES: tuple[keys.Role, ...] = ("log", "report", "receipt")
 
 
 def system_clock() -> datetime:
@@ -49,7 +47,7 @@ class Services:
     vault: Vault
     store: Store
     publisher: Publisher
-    signers: Mapping[str, SigningKey] = field(repr=False)
+    signers: Mapping[str, RoleSigner] = field(repr=False)
     clock: Callable[[], datetime]
     ids: Callable[[], str]
     secrets: Callable[[int], bytes]
@@ -96,7 +94,7 @@ class Services:
         signer = self.signers["receipt"]
         with self.read() as ledger:
             request = ledger.request(request_id)
-            index = ledger.service_key(signer.key_id).log_index
+            index = ledger.key_in_force(signer.key_id).log_index
             (entry,) = ledger.entries(index, index + 1)
         payload = receipt.build(
             request_id=request.id,
@@ -122,10 +120,22 @@ class Services:
                 head = ledger.head()
                 return log.proof_of(ledger.entries(0, head.checkpoint_size), index, head.checkpoint)
 
+    def witnessed(self, signed: str) -> bool:
+        """Whether as many witnesses cosigned a checkpoint of the log as the policy asks for; it may ask for none."""
+        try:
+            policy.evaluate(policy.parse(self.policy_text()), signed)
+        except VerificationError:
+            return False
+        return True
+
     def policy_text(self) -> str:
         """The tlog-policy an auditor pins: hand it over by another way than a bundle."""
+        own = self.signers["log"].public_key
+        with self.read() as ledger:
+            older = [key.public_key for key in ledger.service_keys() if key.role == "log" and key.retired]
         return policy.format_policy(
-            log_vkey=log.vkey(self.settings.origin, self.signers["log"].public_key),
+            log_vkey=log.vkey(self.settings.origin, own),
+            older=[log.vkey(self.settings.origin, one) for one in older if one != own],
             witnesses=[(one.name, one.vkey, one.url) for one in self.settings.witnesses],
             quorum=self.settings.quorum,
         )
@@ -139,7 +149,7 @@ def open_services(
     secrets: Callable[[int], bytes] = os.urandom,
 ) -> Services:
     """Open the desk of `settings`; UnavailableError when it was never prepared (`expunge db upgrade`)."""
-    signers: dict[str, SigningKey] = {role: _load_key(settings.keys / f"{role}.pem", role) for role in ROLES}
+    signers = ring.open_ring(settings)
     vault = Vault(
         master_key=settings.master_key.get_secret_value(),
         matching_key=settings.matching_key.get_secret_value(),
@@ -150,7 +160,9 @@ def open_services(
         database=open_database(settings.database_url),
         vault=vault,
         store=Store(settings.workdir / "store"),
-        publisher=Publisher(settings.origin, signers["log"], settings.workdir / "log", _cosigner(settings)),
+        publisher=Publisher(
+            settings.origin, ring.Current(signers, "log"), settings.workdir / "log", _cosigner(settings)
+        ),
         signers=signers,
         clock=clock,
         ids=ids,
@@ -158,25 +170,13 @@ def open_services(
     )
 
 
-def prepare(settings: Settings) -> None:
+def prepare(settings: Settings, *, clock: Callable[[], datetime] = system_clock) -> None:
     """Bring a work folder up to date: keys, migrations, registered keys, a first checkpoint. Repeatable."""
-    settings.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for role in ROLES:
-        path = settings.keys / f"{role}.pem"
-        if not path.exists():
-            keys.save(keys.generate(role), path)
-    services = open_services(settings)
+    ring.make_missing(settings)
+    services = open_services(settings, clock=clock)
     upgrade(services.database)
     with services.transaction() as ledger:
-        for role in ROLES:
-            signer = services.signers[role]
-            ledger.register_key(
-                key_id=signer.key_id,
-                role=role,
-                public_key=signer.public_key,
-                data=keys.registration(signer, role),
-                now=services.clock(),
-            )
+        rotation.enrol(ledger, services.signers, now=services.clock())
     services.publish()
     services.database.dispose()
 
@@ -189,10 +189,3 @@ def _cosigner(settings: Settings) -> Cosigner | None:
 
     named = [(one.name, witness.parse_vkey(one.vkey), one.url) for one in settings.witnesses]
     return Witnesses(Witness(name=name, key=key, url=url) for name, key, url in named)
-
-
-def _load_key(path: Path, role: keys.Role) -> SigningKey:
-    if not path.exists():
-        message = f"the {role} key is missing; run 'expunge db upgrade' in a new work folder, or restore it from backup"
-        raise UnavailableError(message, code="no-key")
-    return keys.load(path, role)

@@ -256,6 +256,11 @@ class ServiceKeyView:
     revoked_index: int | None
     revoked_reason: str | None
 
+    @property
+    def retired(self) -> bool:
+        """Whether it was given up in good order: what it signed before is not in doubt."""
+        return self.revoked_reason in {"rotated", "retired"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:

@@ -50,7 +50,7 @@ def test_keys_are_listed_without_what_is_private(services: Services, trust: Path
     """Role, fingerprint, public key and log entry; the policy names the log's key."""
     listed = answer(services, "keys", "list")
 
-    assert [key["role"] for key in listed] == ["log", "report", "receipt"]
+    assert [key["role"] for key in listed] == ["log", "report", "receipt", "model"]
     for key in listed:
         assert keys.key_id(services.signers[key["role"]].public_key) == key["key_id"]
     assert policy.parse(trust.read_text()).logs[0].public_key == services.signers["log"].public_key
