@@ -48,7 +48,7 @@ def up(
 ) -> int:
     """Start the whole desk in one work folder, until interrupted.
 
-    Web, API, worker, scheduler and a broker, on loopback. A new folder gets fresh secrets (settings.env,
+    Web, API, worker, scheduler, a broker and a witness, on loopback. A new folder gets fresh secrets (settings.env,
     mode 0600) and an empty desk.
     """
     from compliance.demo.serve import up as run_up  # noqa: PLC0415 - the embedded servers, as above

@@ -94,8 +94,9 @@ class _Demo:
             lease_seconds="30",
         )
         prepare(settings)
-        services = open_services(settings)
         with Stack(settings, web_port=web, broker_port=broker) as stack:
+            settings = stack.settings
+            services = open_services(settings)
             self._journey.reach("start", 1.0)
             model, corpus = self._train(services)
             stack.start_workers()

