@@ -20,6 +20,7 @@ from compliance import intake
 from compliance.broker import enqueue, make_app
 from compliance.errors import ComplianceError
 from compliance.execution.closing import end_challenge
+from compliance.execution.reproduction import sweep_reproductions
 from compliance.ledger.lifecycle import RequestState
 from compliance.notices.delivery import deliver
 from compliance.notices.mailers import mailer
@@ -117,6 +118,7 @@ def keep_house(services: Services, app: Celery) -> None:
         _match_again,
         _send_letters,
         end_challenge,
+        sweep_reproductions,
         erase_closed,
         _expire,
         _sign,
@@ -158,9 +160,10 @@ def _expire(services: Services) -> None:
 
 
 def _sign(services: Services) -> None:
+    """Sign what was appended, and ask again the witnesses that were away."""
     with services.read() as ledger:
         head = ledger.head()
-    if head.checkpoint_size < head.size:
+    if head.checkpoint_size < head.size or not services.witnessed(head.checkpoint):
         services.publish()
 
 
