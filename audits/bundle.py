@@ -1,8 +1,9 @@
 """Reading a bundle, a folder or a zip file, within limits and without believing anything in it.
 
-Only files with known names are read, each up to its own limit; links, paths and everything else are never followed.
-What else lies in the bundle is counted, so that nobody takes it for verified. A trust policy in a bundle is such a
-file: whoever made the report may not also say whom to trust.
+Only files with known names are read, each up to its own limit; those of `LIMITS` must be there, those of `OPTIONAL`,
+made for other tools, may be. Links, paths and everything else are never followed. What else lies in the bundle is
+counted, so that nobody takes it for verified. A trust policy in a bundle is such a file: whoever made the report may
+not also say whom to trust.
 """
 
 import os
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from audits import excerpt
 from audits.errors import VerificationError, require
 
 REPORT = "report.dsse.json"
@@ -22,6 +24,7 @@ KEY_ENTRY = "key.entry.json"
 KEY_PROOF = "key.tlog-proof"
 EVIDENCE = "evidence.json"
 PAGE = "report.html"
+LEDGER = "ledger.json"
 LIMITS: Mapping[str, int] = {
     REPORT: 32 * 1024 * 1024,
     REPORT_ENTRY: 65_535,
@@ -30,13 +33,21 @@ LIMITS: Mapping[str, int] = {
     KEY_PROOF: 1024 * 1024,
     EVIDENCE: 16 * 1024 * 1024,
     PAGE: 32 * 1024 * 1024,
+    LEDGER: excerpt.MAX_BYTES,
 }
+OPTIONAL: Mapping[str, int] = {
+    "model.oms.sigstore.json": 16 * 1024 * 1024,
+    "report.vsa.dsse.json": 1024 * 1024,
+    "timestamp.tsr": 64 * 1024,
+    "report.pdf": 64 * 1024 * 1024,
+}
+_KNOWN: Mapping[str, int] = {**LIMITS, **OPTIONAL}
 _MOST_FILES = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
-    """The bytes of the known files, and the number of others."""
+    """The bytes of the known files (`OPTIONAL` ones where they are there), and the number of others."""
 
     files: Mapping[str, bytes]
     others: int
@@ -44,7 +55,7 @@ class Bundle:
 
 
 def read(path: Path) -> Bundle:
-    """The bundle at `path`; every known file must be there."""
+    """The bundle at `path`; every file of `LIMITS` must be there."""
     try:
         found, names = _read_folder(path) if path.is_dir() else _read_zip(path)
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as fault:
@@ -53,7 +64,7 @@ def read(path: Path) -> Bundle:
         ) from fault
     missing = [name for name in LIMITS if name not in found]
     require(not missing, f"The bundle lacks {', '.join(missing)}.")
-    others = [name for name in names if name not in LIMITS]
+    others = [name for name in names if name not in _KNOWN]
     has_policy = any("policy" in name.lower() for name in others)
     return Bundle(files=found, others=len(others), has_policy=has_policy)
 
@@ -64,7 +75,7 @@ def _read_folder(path: Path) -> tuple[dict[str, bytes], list[str]]:
         for entry in entries:
             names.append(entry.name)
             require(len(names) <= _MOST_FILES, f"The bundle holds more than {_MOST_FILES} files.")
-    return {name: _read_file(path / name, limit) for name, limit in LIMITS.items() if name in names}, names
+    return {name: _read_file(path / name, limit) for name, limit in _KNOWN.items() if name in names}, names
 
 
 def _read_file(path: Path, limit: int) -> bytes:
@@ -88,8 +99,8 @@ def _read_zip(path: Path) -> tuple[dict[str, bytes], list[str]]:
         inside = [(one.filename.removeprefix(prefix), one) for one in members if one.filename.startswith(prefix)]
         names = [name for name, _ in inside]
         require(len(set(names)) == len(names), "The zip file names one file twice.")
-        known = {name: one for name, one in inside if name in LIMITS}
-        return {name: _read_member(archive, one, LIMITS[name]) for name, one in known.items()}, names
+        known = {name: one for name, one in inside if name in _KNOWN}
+        return {name: _read_member(archive, one, _KNOWN[name]) for name, one in known.items()}, names
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:

@@ -29,6 +29,7 @@ class RequestBatch(TypedDict):
     subjects: int
     records: int
     commitmentRoot: str
+    approvals: Literal["signed", "unsigned"]
     ledgerRange: LedgerRange
     accounted: list[Accounted]
 
@@ -330,6 +331,17 @@ class Evidence(TypedDict):
     runTime: NotRequired[RunTime]
 
 
+class Version(TypedDict):
+    """An earlier version of the model, as its own report has it; epsilon and units where it has a certificate."""
+
+    version: int
+    guarantee: GuaranteeClass
+    reportDigest: str
+    metrics: dict[str, Estimate]
+    epsilon: float | None
+    units: int | None
+
+
 class Predicate(TypedDict):
     """The whole report."""
 
@@ -350,4 +362,6 @@ class Predicate(TypedDict):
     gates: list[GateResultJson]
     limits: list[str]
     previousReportDigest: str | None
+    unpublishedReports: list[str]
     witnessed: bool
+    history: NotRequired[list[Version]]

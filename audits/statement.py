@@ -14,12 +14,14 @@ Its shape is the JSON Schema in `schema/unlearning-report-v1.json`. Beyond a sha
 * the gates are the policy's, in its order, and a class that rests on evidence alone has at least one;
 * the plan was logged before every attempt, and the seed follows from the checkpoint that it names;
 * counts and shapes of groups of pictures, where there are some, keep the rules of `aggregates`;
+* approvals that nobody signed are named among the limits;
 * a certificate belongs to a certified or conditional run alone, a certified run has one, and a refused one says why.
 
 What needs more than the report (signatures, log, evidence file, accountant) is checked in `verify`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, cast
 
 import rfc8785
@@ -36,6 +38,9 @@ MAX_BYTES = 16 * 1024 * 1024
 _SHOWN = 5
 _BOUNDED = ("certified", "conditional")
 GUARD, SUPPRESSION = "guard/", "suppression"
+UNSIGNED = (
+    "Approvals were not signed: that anybody but the operator agreed to these requests rests on the operator's word."
+)
 _MADE = ("published", "interim")  # outcomes that lead to a version
 _GATE_FIELDS = ("metric", "direction", "margin", "minimumN")
 
@@ -92,6 +97,7 @@ def _contradictions(value: dict[str, Any]) -> Iterator[str]:
     yield from _batch(predicate)
     yield from _attempts(predicate)
     yield from _ending(predicate)
+    yield from _versions(predicate)
     yield from _guard(predicate)
     yield from _gates(predicate)
     yield from _evidence(predicate)
@@ -119,6 +125,8 @@ def _batch(predicate: Predicate) -> Iterator[str]:
         yield "The batch has more requests than are accounted for."
     if batch["subjects"] > batch["records"]:
         yield "The batch has more data subjects than records."
+    if batch["approvals"] == "unsigned" and UNSIGNED not in predicate["limits"]:
+        yield "The approvals were not signed, and the limits do not say so."
     if batch["ledgerRange"]["from"] > batch["ledgerRange"]["to"]:
         yield "The ledger range ends before it begins."
 
@@ -156,6 +164,14 @@ def _ending(predicate: Predicate) -> Iterator[str]:
         yield "An interim attempt has no gates, or one that did not hold."
     if versions["after"]["version"] != versions["before"]["version"] + len(made):
         yield "The number of the model after is not that of the model before and one more for each published version."
+
+
+def _versions(predicate: Predicate) -> Iterator[str]:
+    """Earlier versions are named in order, each once, and are earlier."""
+    numbers = [one["version"] for one in predicate.get("history", [])]
+    numbers.append(predicate["model"]["after"]["version"])
+    if any(later <= earlier for earlier, later in pairwise(numbers)):
+        yield "The earlier versions are not in order, or not earlier."
 
 
 def _held(gates: Sequence[GateResultJson]) -> bool:

@@ -13,19 +13,47 @@
     11  gates                  every gate, judged again from its interval, allows the publication
     12  certificate            epsilon is not below the one computed again, nor above its limit; so is what is left
     13  page                   the HTML page is what the verified report renders to
-    14  model                  (only with a model folder) the model at hand is the one reported on
+    14  ledger excerpt         the log's entries from the previous report to this one, complete and in order of time
+    15  key validity           the report key was not revoked when the report was logged
+    16  requests               every request of the range is accounted for as the log has it, and so is the batch
+    17  approvals              the batch's requests were approved before its plan, signed where a key for it was there
+    18  attempts               the plan, every attempt and its outcome, and the seed are those of the log
+    19  times                  the report is dated as its entries are, and as its witnesses saw it
+    20  earlier reports        it follows the report before it without a gap, and none in between is left out
+
+Then, as far as there is something to hold them against (numbered on in this order):
+
+    model                      (with a model folder) the model at hand is the one reported on
+    whole log                  (with a copy of the log) it extends the report's checkpoint; every entry parses, in order
+    key validity, ...          steps 15 to 18 and 20 again, over all entries
+    older checkpoint           (with one) the log extends it, and nothing was dated back behind it
 
 Trust runs policy -> log key -> checkpoint -> entries -> report key -> envelope -> statement -> everything else. Each
 step uses only what an earlier one has established. Reads files; no network, no database, no clock.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from audits import budget, bundle, canaries, dsse, gates, keys, log, mechanisms, model, note, statement
+from audits import (
+    budget,
+    bundle,
+    canaries,
+    claims,
+    dsse,
+    excerpt,
+    gates,
+    keys,
+    mechanisms,
+    model,
+    note,
+    statement,
+)
+from audits import log as logs
+from audits import mirror as mirrors
 from audits import policy as policies
 from audits import proof as proofs
 from audits.errors import VerificationError, require
@@ -36,6 +64,7 @@ from audits.strict import load_json
 
 EPSILON_TOLERANCE = 1e-6
 AUDIT_TOLERANCE = 1e-4
+WHOLE = ", whole log"
 
 
 @dataclass(slots=True)
@@ -53,10 +82,23 @@ class _State:
     entry: Mapping[str, Any] = field(default_factory=dict)
     payload: bytes = b""
     predicate: Predicate | None = None
+    shown: claims.Shown | None = None
+    mirror: mirrors.Mirror | None = None
+    whole: claims.Shown | None = None
 
 
-def verify(path: Path, policy_text: str | bytes | None, *, model: Path | None = None) -> Verification:
+def verify(
+    path: Path,
+    policy_text: str | bytes | None,
+    *,
+    model: Path | None = None,
+    log: Path | None = None,
+    since: str | bytes | None = None,
+) -> Verification:
     """Verify the bundle at `path` (folder or zip) under a trust policy; never raises on hostile input.
+
+    With `model` the folder is compared with the one reported on; with `log`, a copy of the log (C2SP tiles), what the
+    report says is held against all of its entries; `since` is an older signed checkpoint that this log must extend.
 
     Without a policy nothing can be believed: the result is not ok, its trust is `none`, and step 2 says which keys
     the bundle claims, so that they can be compared with what their owners publish.
@@ -76,18 +118,44 @@ def verify(path: Path, policy_text: str | bytes | None, *, model: Path | None = 
     recorder.run("gates", lambda: _check_gates(state))
     recorder.run("certificate", lambda: _check_certificate(state))
     recorder.run("page", lambda: _check_page(state))
+    recorder.run("ledger excerpt", lambda: _check_excerpt(state))
+    _run_claims(recorder, state, lambda: present(state.shown))
+    recorder.run("times", lambda: _check_times(state))
+    recorder.run("earlier reports", lambda: claims.earlier_reports(present(state.shown), present(state.predicate)))
     if model is not None:
         recorder.run("model", lambda: _check_model(state, model))
+    if log is not None:
+        _run_whole_log(recorder, state, log)
+    if since is not None:
+        recorder.run("older checkpoint", lambda: _check_older(state, since))
     return recorder.verification(state.level, state.payload)
+
+
+def _run_claims(recorder: Recorder, state: _State, shown: Callable[[], claims.Shown], where: str = "") -> None:
+    """What the report claims about keys, requests, approvals and attempts, against what is `shown` of the log."""
+    recorder.run(f"key validity{where}", lambda: claims.key_validity(shown(), state.public_key))
+    recorder.run(f"requests{where}", lambda: claims.requests(shown(), present(state.predicate)))
+    recorder.run(f"approvals{where}", lambda: claims.approvals(shown(), present(state.predicate)))
+    recorder.run(f"attempts{where}", lambda: claims.attempts(shown(), present(state.predicate)))
+
+
+def _run_whole_log(recorder: Recorder, state: _State, folder: Path) -> None:
+    recorder.run("whole log", lambda: _check_whole_log(state, folder))
+    _run_claims(recorder, state, lambda: present(state.whole), WHOLE)
+    recorder.run(
+        f"earlier reports{WHOLE}", lambda: claims.earlier_reports(present(state.whole), present(state.predicate))
+    )
 
 
 # (1): read the known files, each within its limit.
 def _read_bundle(state: _State) -> str:
     found = bundle.read(state.path)
     state.files = found.files
+    beside = [name for name in bundle.OPTIONAL if name in found.files]
+    companions = f" For other tools there are {', '.join(beside)}." if beside else ""
     others = f" {found.others} other file(s) lie in the bundle and were not checked." if found.others else ""
     ignored = " A policy in a bundle is never trusted." if found.has_policy else ""
-    return f"All {len(found.files)} files are there.{others}{ignored}"
+    return f"All {len(bundle.LIMITS)} files are there.{companions}{others}{ignored}"
 
 
 # (2): whom to trust comes from outside.
@@ -127,7 +195,7 @@ def _check_witnesses(state: _State) -> str:
 def _check_key(state: _State) -> str:
     entry, proof = state.files[bundle.KEY_ENTRY], _parse_proof(state.files[bundle.KEY_PROOF])
     proofs.require_included(proof, present(state.trust).checkpoint, entry)
-    state.public_key = log.parse_key_entry(entry, "report")
+    state.public_key = logs.parse_key_entry(entry, "report")
     require(proof.index < present(state.report_proof).index, "The report key was registered after its report.")
     return f"Entry {proof.index} registers the report key {keys.fingerprint(state.public_key)}."
 
@@ -136,8 +204,8 @@ def _check_key(state: _State) -> str:
 def _check_entry(state: _State) -> str:
     raw, proof = state.files[bundle.REPORT_ENTRY], present(state.report_proof)
     proofs.require_included(proof, present(state.trust).checkpoint, raw)
-    entry = log.parse_entry(raw)
-    require(entry.type == log.REPORT_LOGGED, "The log entry is not about a report.")
+    entry = logs.parse_entry(raw)
+    require(entry.type == logs.REPORT_LOGGED, "The log entry is not about a report.")
     require(set(entry.data) == {"reportId", "reportDigest", "keyId"}, "The report's log entry has other fields.")
     state.entry = entry.data
     return f"Entry {proof.index} of the log, made at {entry.at}, is about a report."
@@ -227,7 +295,63 @@ def _check_page(state: _State) -> str:
     return "The HTML page is a rendering of this very report."
 
 
-# (14): the model at hand is the model reported on.
+# (14): the log's entries that the report speaks of, all of them, under the report's own checkpoint.
+def _check_excerpt(state: _State) -> str:
+    found, index = excerpt.parse(state.files[bundle.LEDGER]), present(state.report_proof).index
+    excerpt.require_included(found, present(state.trust).checkpoint)
+    predicate = present(state.predicate)
+    require(found.stop == index + 1, "The log excerpt does not end with the report's own entry.")
+    first = min(predicate["requestBatch"]["ledgerRange"]["from"], predicate["plan"]["logIndex"])
+    require(found.start <= first, f"The log excerpt begins with entry {found.start}, and entry {first} is needed.")
+    key = _parse_proof(state.files[bundle.KEY_PROOF]).index
+    entries = {key: logs.parse_entry(state.files[bundle.KEY_ENTRY]), **dict(found.parsed())}
+    state.shown = claims.show(
+        sorted(entries.items(), key=lambda one: one[0]),
+        predicate,
+        index=index,
+        root_at=found.root_at,
+        whole=False,
+    )
+    return f"Entries {found.start} to {index} of the log are here, complete, and {len(found.singles)} older one(s)."
+
+
+# (19): dates against the log's and the witnesses'.
+def _check_times(state: _State) -> str:
+    cosigned = _cosigned(present(state.policy), present(state.report_proof).checkpoint)
+    return claims.times(present(state.shown), present(state.predicate), cosigned)
+
+
+# With a copy of the log: it is the log of the report, grown, and nothing in it is malformed or out of order.
+def _check_whole_log(state: _State, folder: Path) -> str:
+    found = mirrors.read(folder, present(state.policy))
+    found.extends(present(state.trust).checkpoint)
+    state.mirror = found
+    state.whole = claims.show(
+        ((index, logs.parse_entry(raw)) for index, raw in enumerate(found.entries)),
+        present(state.predicate),
+        index=present(state.report_proof).index,
+        root_at=found.tree.root,
+        whole=True,
+    )
+    return f"All {found.size} entries lead to the copy's checkpoint, which extends the report's."
+
+
+# With an older checkpoint: the log still has that history, and what came after is not dated before it.
+def _check_older(state: _State, signed: str | bytes) -> str:
+    if state.mirror is None:
+        raise VerificationError("An older checkpoint is compared with a copy of the log, and none was given.")
+    policy = present(state.policy)
+    older = policies.verify_log(policy, signed).checkpoint
+    state.mirror.extends(older)
+    seen = claims.seen_at(_cosigned(policy, signed))
+    if seen is None:
+        return f"The log extends the older checkpoint over {older.size} entries; no witness says when that was."
+    for index, raw in enumerate(state.mirror.entries[older.size :], start=older.size):
+        claims.require_after(index, logs.parse_entry(raw), seen)
+    return f"The log extends the older checkpoint over {older.size} entries, and what came after is dated after it."
+
+
+# With a model folder: it is the model reported on.
 def _check_model(state: _State, folder: Path) -> str:
     after = present(state.predicate)["model"]["after"]
     found = model.files(folder)
@@ -296,12 +420,19 @@ def _parse_proof(raw: bytes) -> proofs.Proof:
     return proof
 
 
+def _cosigned(policy: policies.Policy, signed: str | bytes) -> tuple[int, ...]:
+    """When the policy's witnesses cosigned a checkpoint, in POSIX seconds."""
+    opened = note.open_note(signed, [*policy.logs, *policy.witnesses.values()])
+    witnesses = policy.witnesses.values()
+    return tuple(one.time for one in opened.verified if one.time is not None and one.key in witnesses)
+
+
 def _claimed_keys(files: Mapping[str, bytes]) -> str:
     """The keys that a bundle names, for comparing with what their owners publish; unverified."""
     try:
         signed = note.parse(_parse_proof(files[bundle.REPORT_PROOF]).checkpoint)
         log_keys = ", ".join(f"{one.name}+{one.key_id.hex()}" for one in signed.signatures)
-        report_key = log.parse_key_entry(files[bundle.KEY_ENTRY], "report")
+        report_key = logs.parse_key_entry(files[bundle.KEY_ENTRY], "report")
     except VerificationError:
         return "The keys it names can't be read."
     return f"It claims checkpoint key(s) {log_keys} and the report key {keys.fingerprint(report_key)}."

@@ -11,45 +11,60 @@ else happens. No item moves and no budget is spent (`docs/adr/0022`).
 
 import hashlib
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audits import budget, dsse, mechanisms, statement, verify
+from audits import budget, bundle, dsse, excerpt, mechanisms, statement, verify
+from audits import policy as trust
 from audits.render import html
 from compliance import policy as policies
-from compliance.certification.report import ended_attempts, is_interim, predicate_of
+from compliance.certification.companions import companions
+from compliance.certification.report import ended_attempts, entries_needed, is_interim, predicate_of
 from compliance.desk import Desk
 from compliance.errors import ConflictError, UnavailableError
 from compliance.ledger.entries import rfc3339
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import ItemState
+from compliance.ledger.publication import Published
 from compliance.ledger.views import AttemptView, BatchView, Claim, ReportView
 from compliance.policy import Policy
 from engine.contract import Guarantee
 
+UNWITNESSED = "unwitnessed"
+
 
 def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) -> None:
-    """Sign, log, verify and publish; UnavailableError when our own verifier rejects the bundle."""
-    payload, index, key_index = _log_report(desk, claim, batch, attempt)
-    published = desk.publish()
-    key = desk.signers["report"]
+    """Sign, log, verify and publish.
+
+    UnavailableError when our own verifier rejects the bundle, and before anything is logged (UNWITNESSED) while fewer
+    witnesses answer than the policy asks for: trying again later is all that it takes.
+    """
+    if desk.settings.witnesses and not desk.witnessed(desk.publish().checkpoint):
+        message = "too few of the log's witnesses answer, and without them no report can go out; it is tried again"
+        raise UnavailableError(message, code=UNWITNESSED)
+    logged = _log_report(desk, claim, batch, attempt)
+    published, weights = desk.publish(), desk.store.model_path(attempt.record["weightsDigest"])
+    envelope = dsse.sign(logged.payload, payload_type=dsse.INTOTO, signer=desk.signers["report"])
     files = {
-        "report.dsse.json": dsse.sign(payload, payload_type=dsse.INTOTO, signer=key),
-        "report.entry.json": published.entry(index),
-        "report.tlog-proof": published.proof(index).encode(),
-        "key.entry.json": published.entry(key_index),
-        "key.tlog-proof": published.proof(key_index).encode(),
-        "evidence.json": attempt.record["numbers"].encode(),
-        "report.html": html.page(payload),
+        bundle.REPORT: envelope,
+        bundle.REPORT_ENTRY: published.entry(logged.index),
+        bundle.REPORT_PROOF: published.proof(logged.index).encode(),
+        bundle.KEY_ENTRY: published.entry(logged.key_index),
+        bundle.KEY_PROOF: published.proof(logged.key_index).encode(),
+        bundle.EVIDENCE: attempt.record["numbers"].encode(),
+        bundle.PAGE: html.page(logged.payload),
+        bundle.LEDGER: _excerpt(published, logged),
+        **companions(desk, payload=logged.payload, envelope=envelope, folder=weights),
     }
     partial = _write_bundle(_partial(desk, batch, interim=is_interim(attempt)), files)
-    weights = desk.store.model_path(attempt.record["weightsDigest"])
     verdict = verify.verify(partial, desk.policy_text(), model=weights)
     if not verdict.ok:
         failed = next(step for step in verdict.steps if not step.ok)
-        message = f"our own verifier rejected the report at step {failed.n} ({failed.name}); nothing was published"
+        step = f"step {failed.n} ({failed.name})"
+        message = f"our own verifier rejected the report at {step}, so nothing was published: {failed.why}"
         raise UnavailableError(message, code="report-rejected")
-    _publish(desk, claim, batch, attempt, hashlib.sha256(payload).hexdigest())
+    _publish(desk, claim, batch, attempt, hashlib.sha256(logged.payload).hexdigest())
 
 
 def place_bundle(desk: Desk, batch: BatchView, *, interim: bool = False) -> None:
@@ -80,11 +95,24 @@ def bundle_path(desk: Desk, report: ReportView) -> Path:
     return desk.settings.workdir / "bundles" / f"{model.name}-v{numbers.get(report.digest, 0)}"
 
 
-def _log_report(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) -> tuple[bytes, int, int]:
-    now, report_id, key = desk.clock(), desk.ids(), desk.signers["report"]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Logged:
+    """A report's payload, its entry and its key's, and what else of the log its bundle shows."""
+
+    payload: bytes
+    index: int
+    key_index: int
+    start: int
+    older: set[int]
+
+
+def _log_report(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) -> _Logged:
+    report_id, key = desk.ids(), desk.signers["report"]
+    witnessed = trust.parse(desk.policy_text()).quorum is not None
     with desk.transaction() as ledger:
-        attempts = ended_attempts(ledger, attempt)
-        predicate: Any = predicate_of(ledger, batch, attempts, report_id=report_id, created_at=rfc3339(now))
+        now, attempts = desk.clock(), ended_attempts(ledger, attempt)
+        told = {"report_id": report_id, "created_at": rfc3339(now)}
+        predicate: Any = predicate_of(ledger, batch, attempts, **told, witnessed=witnessed)
         payload = statement.build(predicate)
         index = ledger.log_report(
             claim,
@@ -95,7 +123,19 @@ def _log_report(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView
             ledger_to=predicate["requestBatch"]["ledgerRange"]["to"],
             now=now,
         )
-        return payload, index, ledger.service_key(key.key_id).log_index
+        return _Logged(
+            payload=payload,
+            index=index,
+            key_index=ledger.service_key(key.key_id).log_index,
+            start=min(predicate["requestBatch"]["ledgerRange"]["from"], batch.plan_index),
+            older=entries_needed(ledger, batch),
+        )
+
+
+def _excerpt(published: Published, logged: _Logged) -> bytes:
+    """The part of the log that the report speaks of, proved under the same checkpoint."""
+    cut = excerpt.build(published, start=logged.start, stop=logged.index + 1, singles=logged.older)
+    return cut.format()
 
 
 def _partial(desk: Desk, batch: BatchView, *, interim: bool) -> Path:

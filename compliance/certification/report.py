@@ -1,20 +1,23 @@
 """The statement of a batch's report, from what the ledger and the attempts recorded."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from audits import log
+from audits import approval, log, statement
+from audits.history import FINAL, RECEIVED, STATE
 from compliance import policy as policies
 from compliance.certification.guarantee import guarantee_of, limits_of
 from compliance.errors import ConflictError
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import AttemptOutcome
-from compliance.ledger.views import AttemptView, BaseView, BatchView, ReportView, RequestView, VersionView
+from compliance.ledger.views import AttemptView, BaseView, BatchView, ReportView, VersionView
 from compliance.policy import Policy
 
 MORE = ("aggregates", "runTime")  # of evidence: not every suite has groups, and older records have neither
 ATTEMPT_KEYS = ("code", "why", "weightsDigest", "gates", "seconds")
 EVERY_REQUEST = 1_000_000
+_MOVED = (RECEIVED, STATE)
 RENEWED = (
     "A new differentially private base ({digest}…) was trained on the remaining data, because the earlier one could "
     "not carry another certificate: {why}. The earlier base had {before} deleted units counted against it and is "
@@ -23,14 +26,23 @@ RENEWED = (
 
 
 def predicate_of(
-    ledger: Ledger, batch: BatchView, attempts: Sequence[AttemptView], *, report_id: str, created_at: str
+    ledger: Ledger,
+    batch: BatchView,
+    attempts: Sequence[AttemptView],
+    *,
+    report_id: str,
+    created_at: str,
+    witnessed: bool = False,
 ) -> dict[str, Any]:
-    """The predicate; `attempts` end with the one that passed, and it tells of that one."""
+    """The predicate; `attempts` end with the one that passed, and it tells of that one.
+
+    `witnessed` says that its checkpoint will be: the desk publishes nothing that its witnesses have not cosigned.
+    """
     passed = attempts[-1]
     model = ledger.model(batch.model_id)
     policy = policies.parse(model.policy)
     before = planned_on(ledger, batch)
-    previous = _previous(ledger, batch)
+    span = _span(ledger)
     record = passed.record
     return {
         "reportId": report_id,
@@ -38,7 +50,7 @@ def predicate_of(
         "startedAt": record["startedAt"],
         "finishedAt": record["verifiedAt"],
         "verifiedAt": record["verifiedAt"],
-        "requestBatch": _request_batch(ledger, batch, previous),
+        "requestBatch": _request_batch(ledger, batch, span),
         "model": {
             "name": model.name,
             "modelId": model.id,
@@ -67,9 +79,11 @@ def predicate_of(
             if key in record or key not in MORE
         },
         "gates": record["gates"],
-        "limits": limits_of(batch, record["notMeasured"], interim=is_interim(passed)),
-        "previousReportDigest": None if previous is None else previous.digest,
-        "witnessed": False,
+        "limits": limits_of(batch, record["notMeasured"], interim=is_interim(passed))
+        + ([] if _signed(ledger, batch) else [statement.UNSIGNED]),
+        "previousReportDigest": None if span.previous is None else span.previous.digest,
+        "unpublishedReports": list(span.unpublished),
+        "witnessed": witnessed,
     }
 
 
@@ -114,14 +128,33 @@ def _ended(attempt: AttemptView) -> int:
     return -1 if attempt.log_index is None else attempt.log_index
 
 
-def _previous(ledger: Ledger, batch: BatchView) -> ReportView | None:
-    """The report before this one, which may be that on the batch's own guard; not one of its that was never out."""
-    reports = ledger.reports()
-    earlier = [report for report in reports if report.batch_id != batch.id or ledger.is_published(report)]
-    return earlier[-1] if earlier else None
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Span:
+    """The log from the report before this one to now: its bounds, what was logged in it, and about whom."""
+
+    previous: ReportView | None
+    start: int
+    stop: int
+    unpublished: tuple[str, ...]
+    moved: frozenset[str]
 
 
-def _request_batch(ledger: Ledger, batch: BatchView, previous: ReportView | None) -> dict[str, Any]:
+def _span(ledger: Ledger) -> _Span:
+    """Where the last published report ended, and everything since; a writer waits, so that nothing is added."""
+    published = [report for report in ledger.reports() if ledger.is_published(report)]
+    previous = published[-1] if published else None
+    start, stop = 0 if previous is None else previous.log_index, ledger.head().size
+    known = None if previous is None else previous.digest
+    unpublished, moved = [], set()
+    for entry in map(log.parse_entry, ledger.entries(start, stop)):
+        if entry.type == log.REPORT_LOGGED and entry.data["reportDigest"] != known:
+            unpublished.append(entry.data["reportDigest"])
+        elif entry.type in _MOVED:
+            moved.add(entry.data["requestId"])
+    return _Span(previous=previous, start=start, stop=stop, unpublished=tuple(unpublished), moved=frozenset(moved))
+
+
+def _request_batch(ledger: Ledger, batch: BatchView, span: _Span) -> dict[str, Any]:
     mine = [ledger.request(request_id) for request_id in batch.plan["requests"]]
     return {
         "batchId": batch.id,
@@ -129,19 +162,33 @@ def _request_batch(ledger: Ledger, batch: BatchView, previous: ReportView | None
         "subjects": batch.plan["subjects"],
         "records": batch.plan["records"],
         "commitmentRoot": log.commitment_root(bytes.fromhex(request.commitment) for request in mine).hex(),
-        "ledgerRange": {"from": 0 if previous is None else previous.ledger_to, "to": ledger.head().size},
-        "accounted": _accounted(ledger.requests(limit=EVERY_REQUEST), previous),
+        "approvals": "signed" if _signed(ledger, batch) else "unsigned",
+        "ledgerRange": {"from": span.start, "to": span.stop},
+        "accounted": [
+            {"requestId": request.id, "state": request.state.value}
+            for request in ledger.requests(limit=EVERY_REQUEST)
+            if request.state.value not in FINAL or request.id in span.moved
+        ],
     }
 
 
-def _accounted(requests: Sequence[RequestView], previous: ReportView | None) -> list[dict[str, str]]:
-    """Every request that was open at some time since the previous report."""
-    since = None if previous is None else previous.created_at
-    return [
-        {"requestId": request.id, "state": request.state.value}
-        for request in requests
-        if since is None or request.closed_at is None or request.closed_at >= since
-    ]
+def _signed(ledger: Ledger, batch: BatchView) -> bool:
+    """Whether every request of the batch was approved by a signature, before the plan."""
+    told = [ledger.history(request_id) for request_id in batch.plan["requests"]]
+    return all(
+        any(one.kind == approval.REQUEST_APPROVED and one.index < batch.plan_index for one in entries)
+        for entries in told
+    )
+
+
+def entries_needed(ledger: Ledger, batch: BatchView) -> set[int]:
+    """The log entries that a report on the batch rests on, however old: its requests' and every key's."""
+    kinds = (*_MOVED, approval.REQUEST_APPROVED)
+    told = (one for request_id in batch.plan["requests"] for one in ledger.history(request_id))
+    found = {one.index for one in told if one.kind in kinds}
+    for key in ledger.service_keys():
+        found |= {key.log_index} if key.revoked_index is None else {key.log_index, key.revoked_index}
+    return found
 
 
 def _dataset(ledger: Ledger, batch: BatchView, dataset_id: str, *, interim: bool) -> dict[str, Any]:

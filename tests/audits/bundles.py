@@ -1,13 +1,14 @@
 """Whole bundles for tests: a small log, its keys, a model and a report, made by the package's own public functions.
 
-`Desk` plays the honest operator. A cheat is an ordinary Desk with one thing changed, so that every signature, entry
-and proof of the cheat is as genuine as an operator with all the keys can make it.
+`Desk` plays the honest operator, whose log (`Story`) says what the report says. A cheat is an ordinary Desk with one
+thing changed, so that every signature, entry and proof of the cheat is as genuine as an operator with all the keys can
+make it.
 """
 
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,16 +16,41 @@ from typing import Any, cast
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from audits import accountant, bundle, dsse, gates, intoto, log, model, policy, statement, witness
+from audits import (
+    accountant,
+    approval,
+    bundle,
+    dsse,
+    excerpt,
+    gates,
+    intoto,
+    log,
+    merkle,
+    model,
+    policy,
+    statement,
+    witness,
+)
 from audits.errors import VerificationError
-from audits.keys import Role, SigningKey, key_id
+from audits.keys import Role, SigningKey, key_id, registration
 from audits.predicate import Predicate
 from audits.render import html
 
 VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors"
 ORIGIN = "log.expunge.example/desk"
 AT = "2026-11-20T15:04:05Z"
-REPORT_INDEX = 6
+REPORT_INDEX = 21
+WITNESSED_AT = 1_795_187_100  # a minute after the report was logged
+REQUESTS: Mapping[str, str] = {
+    "request-01": "approved",
+    "request-02": "approved",
+    "request-03": "approved",
+    "request-04": "denied",
+}
+BATCH = [one for one, state in REQUESTS.items() if state == "approved"]
+FILED, DECIDED, PLANNED = "2026-11-18T09:00:00Z", "2026-11-19T09:00:00Z", "2026-11-20T13:50:00Z"
+EARLIER = ("2026-11-20T13:51:00Z", "2026-11-20T13:57:00Z", "2026-11-20T14:05:00Z")
+LAST = ("2026-11-20T14:10:00Z", "2026-11-20T14:40:00Z", "2026-11-20T15:01:30Z")
 
 MODEL_FILES: Mapping[str, bytes] = {
     "config.json": b'{"hidden_size": 64}\n',
@@ -49,6 +75,11 @@ def file_digests(contents: Mapping[str, bytes]) -> dict[str, model.FileDigest]:
         name: model.FileDigest(sha256=hashlib.sha256(raw).hexdigest(), size=len(raw))
         for name, raw in sorted(contents.items())
     }
+
+
+def commitment(request_id: str) -> str:
+    """What the log commits to for a request."""
+    return hex_digest(f"the person behind {request_id}")
 
 
 def estimate(value: float, low: float, high: float, n: int = 24) -> dict[str, Any]:
@@ -149,14 +180,10 @@ CIRCUMSTANCES: Mapping[str, Any] = {
         "requests": 3,
         "subjects": 3,
         "records": 41,
-        "commitmentRoot": hex_digest("commitments"),
-        "ledgerRange": {"from": 118, "to": 171},
-        "accounted": [
-            {"requestId": "request-01", "state": "published"},
-            {"requestId": "request-02", "state": "published"},
-            {"requestId": "request-03", "state": "published"},
-            {"requestId": "request-04", "state": "denied(gdpr.17.3.b)"},
-        ],
+        "commitmentRoot": log.commitment_root(bytes.fromhex(commitment(one)) for one in BATCH).hex(),
+        "approvals": "unsigned",
+        "ledgerRange": {"from": 0, "to": REPORT_INDEX},
+        "accounted": [{"requestId": one, "state": state} for one, state in REQUESTS.items()],
     },
     "dataset": {
         "name": "support-tickets",
@@ -180,12 +207,14 @@ CIRCUMSTANCES: Mapping[str, Any] = {
         "certificate": None,
         "refused": None,
     },
-    "plan": {"digest": hex_digest("plan"), "logIndex": 2},
+    "plan": {"digest": hex_digest("plan"), "logIndex": 11},
     "limits": [
         "That a model no longer shows a text does not prove that nothing of it is left in the weights.",
         "Copies of the earlier model outside the controller's systems are not covered.",
+        statement.UNSIGNED,
     ],
     "previousReportDigest": None,
+    "unpublishedReports": [],
     "witnessed": False,
 }
 
@@ -201,7 +230,7 @@ def attempts(results: list[dict[str, Any]], weights: str) -> list[dict[str, Any]
             "code": "gate_contradicted",
             "why": "The model still completes records word for word more often than the reference.",
             "weightsDigest": hex_digest("weights of attempt 1"),
-            "logIndex": 3,
+            "logIndex": 17,
             "gates": [results[0] | contradicted, *results[1:]],
             "seconds": 741.2,
         },
@@ -212,11 +241,65 @@ def attempts(results: list[dict[str, Any]], weights: str) -> list[dict[str, Any]
             "code": None,
             "why": None,
             "weightsDigest": weights,
-            "logIndex": 4,
+            "logIndex": 20,
             "gates": results,
             "seconds": 1316.8,
         },
     ]
+
+
+@dataclass(kw_only=True)
+class Story:
+    """A log as it is written, and where it has what a report names."""
+
+    entries: list[bytes] = field(default_factory=list)
+    ended: dict[str, int] = field(default_factory=dict)
+    since: int = 0
+    plan: int = 0
+    seed: int = 0
+
+    def add(self, type: str, at: str = FILED, **data: Any) -> int:  # noqa: A002, ANN401 - an entry's own words
+        """One more entry; its index."""
+        salt = f"{len(self.entries):032x}"
+        self.entries.append(log.entry(type=type, at=at, salt=salt, data=data))
+        return len(self.entries) - 1
+
+    def file(self, request_id: str) -> None:
+        """A request arrives."""
+        told: dict[str, Any] = {"regime": "gdpr", "scope": "records", "door": "web", "test": False}
+        about = {"requestId": request_id, "commitment": commitment(request_id), "respondBy": "2026-12-18"}
+        self.add("request.received", **about, **told)
+
+    def decide(self, request_id: str, state: str, approver: SigningKey | None, at: str = DECIDED) -> None:
+        """A request's decision, signed where there is an approver."""
+        if approver is not None and state == "approved":
+            about = {"request_id": request_id, "commitment": commitment(request_id)}
+            raw = approval.statement(**about, approved_at=at)
+            self.add(approval.REQUEST_APPROVED, at, **approval.sign(raw, approver))
+        self.add("request.state", at, requestId=request_id, state=state)
+
+    def batch(self, attempts: Sequence[Mapping[str, Any]], evidence: str) -> None:
+        """A plan, the requests that were queued for it, and its attempts."""
+        told = {"batchId": "batch-41", "modelId": "model-1", "planDigest": hex_digest("plan"), "items": len(BATCH)}
+        self.plan = self.add("batch.planned", PLANNED, **told)
+        for one in BATCH:
+            self.add("item.state", PLANNED, itemId=f"item-{one}", requestId=one, batchId="batch-41", state="queued")
+        for attempt in attempts:
+            last = attempt is attempts[-1]
+            self.attempt(attempt, LAST if last else EARLIER, evidence if last else hex_digest("other evidence"))
+
+    def attempt(self, attempt: Mapping[str, Any], times: tuple[str, str, str], evidence: str) -> None:
+        """One attempt from its start to its end; `seed` is the log's size when the weights were fixed."""
+        name, weights = attempt["attemptId"], attempt["weightsDigest"]
+        run = {"batchId": "batch-41", "runId": "run-1", "epoch": 1, "rung": attempt["rung"]}
+        self.add("attempt.started", times[0], attemptId=name, **run)
+        self.add("attempt.weights_fixed", times[1], attemptId=name, digest=weights)
+        self.seed = len(self.entries)
+        told = {"outcome": attempt["outcome"], "code": attempt["code"] or "", "weightsDigest": weights}
+        judged = [one["outcome"] for one in attempt["gates"]]
+        self.ended[name] = self.add(
+            "attempt.finished", times[2], attemptId=name, **told, evidenceDigest=evidence, gates=judged
+        )
 
 
 @dataclass(kw_only=True)
@@ -227,32 +310,45 @@ class Desk:
     report_key: SigningKey = field(default_factory=lambda: signing_key("report", 2))
     receipt_key: SigningKey = field(default_factory=lambda: signing_key("receipt", 3))
     witness_key: SigningKey = field(default_factory=lambda: signing_key("witness", 4))
+    approver_key: SigningKey | None = None
     witnessed: bool = False
+    second: bool = False
     model_files: Mapping[str, bytes] = field(default_factory=lambda: dict(MODEL_FILES))
 
-    def entries(self) -> list[bytes]:
-        """The log before the report's own entry: keys, plan, two attempts, and the last one's weights."""
-        data = [("plan.logged", {"digest": hex_digest("plan")})]
-        data += [("attempt.finished", {"attemptId": f"attempt-{number}"}) for number in (1, 2)]
-        made = [
-            log.key_entry(at=AT, salt=f"{0:032x}", key=self.report_key, role="report"),
-            log.key_entry(at=AT, salt=f"{1:032x}", key=self.receipt_key, role="receipt"),
-        ]
-        rest = [*data, ("weights.fixed", {"digest": model.digest(file_digests(self.model_files))})]
-        made += [
-            log.entry(type=kind, at=AT, salt=f"{number:032x}", data=value)
-            for number, (kind, value) in enumerate(rest, start=2)
-        ]
-        return made
+    def story(self, attempts: Sequence[Mapping[str, Any]], evidence: str) -> Story:
+        """The log before the report's own entry; `second` puts another report, and what it was about, before."""
+        told = Story()
+        for role, key in (("report", self.report_key), ("receipt", self.receipt_key)):
+            told.add(log.KEY_REGISTERED, **registration(key, cast("Role", role)))
+        told.add("model.added", modelId="model-1")
+        if self.approver_key is not None:
+            told.add(log.KEY_REGISTERED, **registration(self.approver_key, "approver"))
+        if self.second:
+            told.file("request-00")
+            told.decide("request-00", "approved", self.approver_key, at=FILED)
+            digest, key_of = hex_digest("earlier report"), key_id(self.report_key.public_key)
+            told.since = told.add(log.REPORT_LOGGED, reportId="report-1", reportDigest=digest, keyId=key_of)
+            told.add("version.published", modelId="model-1", number=1, reportDigest=digest)
+            told.add("request.state", requestId="request-00", state="fulfilled")
+        for request_id in REQUESTS:
+            told.file(request_id)
+        for request_id, state in REQUESTS.items():
+            told.decide(request_id, state, self.approver_key)
+        told.batch(attempts, evidence)
+        return told
+
+    def entries(self, predicate: Predicate | None = None) -> list[bytes]:
+        """The log before the report's own entry, as the report tells it."""
+        value = predicate or self.predicate()
+        told = cast("list[dict[str, Any]]", value["attempts"])
+        return self.story(told, value["evidence"]["evidenceDigest"]).entries
 
     def predicate(self) -> Predicate:
         """A report on an NPO run that followed a failed attempt."""
-        entries = self.entries()
-        origin = {"size": len(entries), "root": log.Log(origin=ORIGIN, entries=entries).root().hex()}
-        seed = log.evaluation_seed(size=len(entries), root=bytes.fromhex(str(origin["root"])))
         results = [one.to_json() for one in gates.judge_all(policy_gates(), findings())]
         after = file_digests(self.model_files)
         before = file_digests({**MODEL_FILES, "model.safetensors": b"older weights"})
+        evidence = hashlib.sha256(self.evidence(findings())).hexdigest()
         value = {
             **CIRCUMSTANCES,
             "model": {
@@ -272,14 +368,34 @@ class Desk:
             "evidence": {
                 "suite": "muse",
                 "suiteVersion": "1",
-                "seed": str(seed),
-                "seedCheckpoint": origin,
-                "evidenceDigest": hashlib.sha256(self.evidence(findings())).hexdigest(),
+                "evidenceDigest": evidence,
                 "findings": findings(),
             },
             "gates": results,
         }
-        return cast("Predicate", copy.deepcopy(value))
+        return self.settled(cast("Predicate", copy.deepcopy(value)))
+
+    def settled(self, predicate: Predicate) -> Predicate:
+        """The report with everything that follows from this desk's log as the report tells it."""
+        value = cast("dict[str, Any]", copy.deepcopy(predicate))
+        told = self.story(value["attempts"], value["evidence"]["evidenceDigest"])
+        for attempt in value["attempts"]:
+            attempt["logIndex"] = told.ended[attempt["attemptId"]]
+        value["plan"]["logIndex"] = told.plan
+        value["requestBatch"]["ledgerRange"] = {"from": told.since, "to": len(told.entries)}
+        value["previousReportDigest"] = hex_digest("earlier report") if self.second else None
+        if self.second:
+            value["requestBatch"]["accounted"] = [
+                {"requestId": "request-00", "state": "fulfilled"},
+                *(one for one in value["requestBatch"]["accounted"] if one["requestId"] != "request-00"),
+            ]
+        if self.approver_key is not None:
+            value["requestBatch"]["approvals"] = "signed"
+            value["limits"] = [one for one in value["limits"] if one != statement.UNSIGNED]
+        root = log.Log(origin=ORIGIN, entries=told.entries).root(told.seed)
+        value["evidence"]["seedCheckpoint"] = {"size": told.seed, "root": root.hex()}
+        value["evidence"]["seed"] = str(log.evaluation_seed(size=told.seed, root=root))
+        return cast("Predicate", value)
 
     def certified(self, units: int = 3) -> Predicate:
         """A report on a certified run, with a gate that is too weak to say anything."""
@@ -304,7 +420,16 @@ class Desk:
         value["gates"] = value["attempts"][-1]["gates"] = results
         raw = self.evidence(value["evidence"]["findings"])
         value["evidence"]["evidenceDigest"] = hashlib.sha256(raw).hexdigest()
-        return cast("Predicate", value)
+        return self.reseeded(cast("Predicate", value))
+
+    def reseeded(self, predicate: Predicate) -> Predicate:
+        """The report with the seed of its own log, unless a test chose one that does not follow from any."""
+        value, settled = copy.deepcopy(predicate), self.settled(predicate)["evidence"]
+        told = value["evidence"]["seedCheckpoint"]
+        seed = log.evaluation_seed(size=told["size"], root=bytes.fromhex(told["root"]))
+        if told["size"] == settled["seedCheckpoint"]["size"] and value["evidence"]["seed"] == str(seed):
+            value["evidence"] |= {"seed": settled["seed"], "seedCheckpoint": settled["seedCheckpoint"]}  # type: ignore[typeddict-item]
+        return value
 
     def evidence(self, found: list[dict[str, Any]]) -> bytes:
         """The evidence file for these findings."""
@@ -320,12 +445,14 @@ class Desk:
             key_id=key_id(self.report_key.public_key),
         )
 
-    def files(self, predicate: Predicate | None = None, *, payload: bytes | None = None) -> dict[str, bytes]:
-        """The bundle's files; give `payload` to sign a statement that `build` would refuse."""
-        predicate = predicate or self.predicate()
-        payload = payload or statement.build(predicate)
-        entries = [*self.entries(), self.logged(predicate, payload)]
-        return self.assemble(predicate, payload, entries=entries, report=REPORT_INDEX, key=0)
+    def files(
+        self, predicate: Predicate | None = None, *, payload: bytes | None = None, raw: bool = False
+    ) -> dict[str, bytes]:
+        """The bundle's files; a statement that `build` would refuse is signed when `raw`, or given as `payload`."""
+        predicate = self.reseeded(predicate or self.predicate())
+        payload = payload or (raw_payload if raw else statement.build)(predicate)
+        entries = [*self.entries(predicate), self.logged(predicate, payload)]
+        return self.assemble(predicate, payload, entries=entries, report=len(entries) - 1, key=0)
 
     def assemble(
         self,
@@ -351,13 +478,23 @@ class Desk:
             bundle.KEY_PROOF: whole.proof(key, checkpoint).encode(),
             bundle.EVIDENCE: self.evidence(cast("list[dict[str, Any]]", predicate["evidence"]["findings"])),
             bundle.PAGE: page,
+            bundle.LEDGER: self.excerpt(predicate, whole, entries, checkpoint, report).format(),
         }
+
+    def excerpt(
+        self, predicate: Predicate, whole: log.Log, entries: list[bytes], checkpoint: str, report: int
+    ) -> excerpt.Excerpt:
+        """What the report speaks of, and older entries about its keys and its batch."""
+        start = min(predicate["requestBatch"]["ledgerRange"]["from"], predicate["plan"]["logIndex"], report)
+        older = [b'"key.re', *(one.encode() for one in BATCH)]
+        singles = [index for index, raw in enumerate(entries[:start]) if any(one in raw for one in older)]
+        return excerpt.build(Shelf(entries, whole, checkpoint), start=start, stop=report + 1, singles=singles)
 
     def sign_checkpoint(self, whole: log.Log) -> str:
         """The log's checkpoint, cosigned when the desk has a witness."""
         signed = whole.checkpoint(self.log_key)
         if self.witnessed:
-            line = witness.cosign(signed, name="witness.example/w1", signer=self.witness_key, time=1_795_000_000)
+            line = witness.cosign(signed, name="witness.example/w1", signer=self.witness_key, time=WITNESSED_AT)
             signed = witness.add(signed, line)
         return signed
 
@@ -368,6 +505,27 @@ class Desk:
         if self.witnessed:
             witnesses = [("w1", witness.vkey("witness.example/w1", self.witness_key.public_key))]
         return policy.format_policy(log_vkey=vkey, witnesses=witnesses)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A log under one checkpoint, as excerpts are cut from it."""
+
+    all: list[bytes]
+    whole: log.Log
+    checkpoint: str
+
+    def entries(self, start: int, stop: int) -> list[bytes]:
+        """The entries [start, stop)."""
+        return self.all[start:stop]
+
+    def range_proof(self, start: int, stop: int) -> merkle.RangeProof:
+        """The proof of that range."""
+        return self.whole.range_proof(start, stop)
+
+    def proof(self, index: int) -> str:
+        """The `.tlog-proof` of one entry."""
+        return self.whole.proof(index, self.checkpoint)
 
 
 def raw_payload(predicate: Predicate) -> bytes:

@@ -34,8 +34,7 @@ def reported(edit: Edit, *, certified: bool = False) -> Files:
     desk = Desk()
     value = copy.deepcopy(cast("dict[str, Any]", desk.certified() if certified else desk.predicate()))
     edit(value)
-    predicate = cast("Predicate", value)
-    return desk.files(predicate, payload=raw_payload(predicate))
+    return desk.files(cast("Predicate", value), raw=True)
 
 
 def flipped(name: str, needle: bytes) -> Files:
@@ -107,14 +106,14 @@ def another_entry() -> Files:
     """An entry that is in the log, and is about no report."""
     desk = Desk()
     payload = statement.build(desk.predicate())
-    return desk.assemble(desk.predicate(), payload, entries=desk.entries(), report=5, key=0)
+    return desk.assemble(desk.predicate(), payload, entries=desk.entries(), report=20, key=0)
 
 
 def replaced_report() -> Files:
     """A better report, signed after another one was logged."""
     desk = Desk()
     better = cast("dict[str, Any]", desk.predicate())
-    better["limits"] = ["None."]
+    better["limits"] = ["None.", statement.UNSIGNED]
     payload = statement.build(cast("Predicate", better))
     honest = desk.logged(desk.predicate(), statement.build(desk.predicate()))
     return desk.assemble(
@@ -237,7 +236,7 @@ STATEMENTS: list[tuple[str, Edit]] = [
     ("a class with a better name", put("guarantee", "class", to="certified")),
     ("a class nobody knows", put("guarantee", "class", to="perfect")),
     ("an invented witness", put("witnessed", to=True)),
-    ("a plan made afterwards", put("plan", "logIndex", to=5)),
+    ("a plan made afterwards", put("plan", "logIndex", to=18)),
     ("attempts that are not logged yet", put("attempts", 1, "logIndex", to=99)),
     ("two published attempts", without_failures),
     ("another rung", put("method", "rung", to="retrain")),
@@ -348,4 +347,4 @@ def test_a_swapped_model_is_noticed(tmp_path: Path) -> None:
     desk = Desk(model_files={**MODEL_FILES, "model.safetensors": b"what was reported on"})
     served = write(tmp_path / "served", MODEL_FILES)
 
-    assert failed_step(write(tmp_path / "bundle", desk.files()), desk.policy(), served) == 14
+    assert failed_step(write(tmp_path / "bundle", desk.files()), desk.policy(), served) == 21

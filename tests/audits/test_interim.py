@@ -32,7 +32,7 @@ def followed() -> dict[str, Any]:
     """The report of the same batch's end, which tells of the guard."""
     value = cast("dict[str, Any]", Desk().predicate())
     gates, weights = value["gates"], hex_digest("guarded")
-    interim = {**INTERIM, "logIndex": 3, "weightsDigest": weights, "gates": gates, "seconds": 12.5}
+    interim = {**INTERIM, "logIndex": 18, "weightsDigest": weights, "gates": gates, "seconds": 12.5}
     value["attempts"] = [value["attempts"][0], interim, value["attempts"][1]]
     value["policy"]["ladder"] = ["ga", "eco", "npo"]
     value["model"]["after"]["version"] = 3
@@ -69,7 +69,7 @@ def test_the_verifier_takes_a_bundle_on_a_guard_and_its_folder(tmp_path: Path) -
 
     assert found.ok, [step.why for step in found.steps if not step.ok]
     assert (len(found.steps), found.steps[-1].why) == (
-        14,
+        21,
         f"All {len(GUARDED)} files of the model are those reported on.",
     )
     (folder / "guard" / "guard.safetensors").write_bytes(b"others")
@@ -127,7 +127,7 @@ def test_a_weak_gate_keeps_a_guard_from_publication(tmp_path: Path) -> None:
     value["evidence"]["findings"][2]["difference"]["ci95"] = [-0.19, 0.24]
     value = desk.rejudged(cast("Predicate", value))  # type: ignore[assignment]
 
-    found = verify(write(tmp_path / "b", desk.files(payload=raw_payload(cast("Predicate", value)))), desk.policy())
+    found = verify(write(tmp_path / "b", desk.files(cast("Predicate", value), raw=True)), desk.policy())
 
     first = next(step for step in found.steps if not step.ok)
     assert (first.n, first.why) == (8, "An interim attempt has no gates, or one that did not hold.")

@@ -100,7 +100,8 @@ def test_what_a_report_says_is_never_markup() -> None:
     value = copy.deepcopy(cast("dict[str, Any]", Desk().certified()))
     value["model"]["name"] = value["dataset"]["name"] = value["policy"]["name"] = hostile
     value["guarantee"]["statement"] = value["attempts"][0]["why"] = hostile
-    value["limits"] = value["guarantee"]["conditions"] = [hostile]
+    value["guarantee"]["conditions"] = [hostile]
+    value["limits"] = [hostile, statement.UNSIGNED]
     value["method"]["parameters"] = {hostile: hostile}
     value["method"]["name"] = value["method"]["variant"] = hostile
     value["requestBatch"]["accounted"][0]["state"] = hostile

@@ -25,6 +25,13 @@ NAMES = [
     "gates",
     "certificate",
     "page",
+    "ledger excerpt",
+    "key validity",
+    "requests",
+    "approvals",
+    "attempts",
+    "times",
+    "earlier reports",
 ]
 HONEST = Desk().files()
 
@@ -74,7 +81,7 @@ def test_without_a_policy_nothing_is_believed(tmp_path: Path) -> None:
     assert failed_step(tmp_path, None) == 2
     assert result.trust == "none"
     assert Desk().report_key.fingerprint in result.steps[1].why
-    assert [one.why for one in result.steps[2:]] == ["Not checked, because step 2 failed."] * 11
+    assert [one.why for one in result.steps[2:]] == ["Not checked, because step 2 failed."] * 18
 
 
 def test_a_policy_inside_the_bundle_is_not_trusted(tmp_path: Path) -> None:
@@ -86,16 +93,16 @@ def test_a_policy_inside_the_bundle_is_not_trusted(tmp_path: Path) -> None:
 
 
 def test_the_model_at_hand_is_compared(tmp_path: Path) -> None:
-    """The published model passes step 14; a changed, an added and a missing file do not."""
+    """The published model passes its step; a changed, an added and a missing file do not."""
     path = write(tmp_path / "bundle", HONEST)
     model = write(tmp_path / "model", MODEL_FILES)
 
     assert failed_step(path, Desk().policy(), model) is None
     for name, content in (("config.json", b"other"), (".git/hidden", b"")):
         other = write(tmp_path / f"model-{len(content)}", {**MODEL_FILES, name: content})
-        assert failed_step(path, Desk().policy(), other) == 14
+        assert failed_step(path, Desk().policy(), other) == 21
     (model / "config.json").unlink()
-    assert failed_step(path, Desk().policy(), model) == 14
+    assert failed_step(path, Desk().policy(), model) == 21
 
 
 def test_the_result_is_what_other_programs_read(tmp_path: Path) -> None:
@@ -109,9 +116,13 @@ def test_the_result_is_what_other_programs_read(tmp_path: Path) -> None:
 
 def test_an_auditor_hears_of_files_that_were_not_checked(tmp_path: Path) -> None:
     """A file beside the known ones is counted, so that nobody takes it for verified."""
-    write(tmp_path, {**HONEST, "report.pdf": b"%PDF"})
+    write(tmp_path, {**HONEST, "letter.pdf": b"%PDF"})
 
     assert "1 other file(s)" in verify.verify(tmp_path, Desk().policy()).steps[0].why
+
+    write(tmp_path, {"report.pdf": b"%PDF"})
+
+    assert "For other tools there are report.pdf." in verify.verify(tmp_path, Desk().policy()).steps[0].why
 
 
 @pytest.mark.parametrize("name", sorted(bundle.LIMITS))

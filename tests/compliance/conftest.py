@@ -76,7 +76,7 @@ def clock() -> Clock:
 def services(tmp_path: Path, database_url: str, clock: Clock) -> Iterator[Services]:
     """A prepared desk: migrated database, registered keys, first checkpoint."""
     settings = settings_module.initialise(tmp_path / "desk", database_url=database_url)
-    prepare(settings)
+    prepare(settings, clock=clock)
     desk = open_services(settings, clock=clock)
     yield desk
     desk.database.dispose()

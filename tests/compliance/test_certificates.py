@@ -19,7 +19,7 @@ from compliance.ledger.views import AttemptView, BatchView
 from engine import catalogue
 from engine.catalogue import check_options
 from engine.guarantees.convex import record
-from tests.audits.bundles import Desk, hex_digest, raw_payload, write
+from tests.audits.bundles import Desk, hex_digest, write
 
 KEPT = ("newton-removal", "descent-to-delete", "rewind")
 GIVEN = {
@@ -91,8 +91,7 @@ def verdict(folder: Path, told: dict[str, Any], method: str) -> Verification:
         held = [i for i, one in enumerate(value["gates"]) if one["outcome"] == "held"]
         for place in (value, value["policy"], value["attempts"][-1]):
             place["gates"] = [place["gates"][i] for i in held]
-    predicate = cast("Predicate", value)
-    path = write(folder, desk.files(predicate, payload=raw_payload(predicate)))
+    path = write(folder, desk.files(cast("Predicate", value), raw=True))
     return verify.verify(path, desk.policy())
 
 

@@ -86,7 +86,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """A model that tells four bars apart, at a desk with strangers' bars to compare with."""
     folder = tmp_path_factory.mktemp("class")
     settings = settings_module.initialise(folder / "desk")
-    prepare(settings)
+    prepare(settings, clock=Clock())
     services = open_services(settings, clock=Clock())
     for name, numbers in (("bars", range(PEOPLE * len(LABELS))), ("strangers", range(1000, 1040))):
         lines = write_lines(folder / f"{name}.jsonl", _rows(numbers))

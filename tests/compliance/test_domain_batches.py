@@ -65,7 +65,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """A desk with pictures of bars in three domains, others that no model has seen, and a policy."""
     folder = tmp_path_factory.mktemp("domains")
     settings = settings_module.initialise(folder / "desk", engine_threads="1")
-    prepare(settings)
+    prepare(settings, clock=Clock())
     services = open_services(settings, clock=Clock())
     given(services, "bars", rows(range(12)))
     given(services, "strangers", rows(range(100, 108)))

@@ -72,7 +72,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """A desk with a data set of bars, strangers' bars, and a model that was trained from nothing under DP."""
     folder = tmp_path_factory.mktemp("images")
     settings = settings_module.initialise(folder / "desk")
-    prepare(settings)
+    prepare(settings, clock=Clock())
     services = open_services(settings, clock=Clock())
     _data(services, folder)
     (folder / "policy.toml").write_text(POLICY)

@@ -81,7 +81,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """Two data sets of other people each, and a model whose policy lets one person leave under a base."""
     folder = tmp_path_factory.mktemp("image-budget")
     settings = settings_module.initialise(folder / "desk")
-    prepare(settings)
+    prepare(settings, clock=Clock())
     services = open_services(settings, clock=Clock())
     for name, first in (("bars", 0), ("others", 100), ("strangers", 1000)):
         _data(services, folder, name, range(first * EACH, (first + PEOPLE) * EACH))
