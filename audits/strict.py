@@ -8,6 +8,7 @@ are refused, and so are numbers that not every JSON reader can hold (RFC 7493, s
 import base64
 import json
 import math
+import re
 from typing import Any, NoReturn
 
 from audits.errors import VerificationError, require
@@ -16,6 +17,11 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_INTEGER = 2**53 - 1
 _LONGEST_NUMBER = 400
+# Fewer than 16 digits are below 2**53, and with an exponent of two digits a double holds them.
+_LARGE = re.compile(r"[0-9]{16}|[0-9.][eE][+-]?[0-9]{3}")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_NEITHER = bytes(set(range(256)) - set(b'"[]{}'))
 
 
 def load_json(raw: bytes, *, what: str = "The file", max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:  # noqa: ANN401 - any JSON value
@@ -25,17 +31,14 @@ def load_json(raw: bytes, *, what: str = "The file", max_bytes: int = MAX_BYTES,
         text = raw.decode("utf-8")
     except UnicodeDecodeError as fault:
         raise VerificationError(f"{what} is not valid UTF-8.") from fault
-    require(_depth(text) <= max_depth, f"{what} is nested deeper than {max_depth} levels.")
+    require(not _deeper(raw, max_depth), f"{what} is nested deeper than {max_depth} levels.")
+    # Looking at each number costs as much as all the rest, and few texts hold one that could be too large.
+    numbers: dict[str, Any] = {"parse_int": _integer, "parse_float": _float} if _LARGE.search(text) else {}
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_constant=_constant,
-            parse_int=_integer,
-            parse_float=_float,
-        )
-        # A lone surrogate ("\ud800") is legal JSON syntax, yet no text: it can't be encoded, shown or compared.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_constant, **numbers)
+        if _SURROGATE.search(text):
+            # A lone surrogate ("\ud800") is legal JSON syntax, yet no text: it can't be encoded, shown or compared.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as fault:
         reason = str(fault) if isinstance(fault, _RefusedError) else "is not valid JSON"
         raise VerificationError(f"{what} {reason}.") from fault
@@ -69,26 +72,20 @@ class _RefusedError(ValueError):
     """A JSON text that a lenient parser would accept."""
 
 
-def _depth(text: str) -> int:
-    """The deepest nesting of brackets outside strings, found without recursion."""
-    depth = deepest = 0
-    in_string = escaped = False
-    for character in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                in_string = False
-        elif character == '"':
-            in_string = True
-        elif character in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
-            depth -= 1
-    return deepest
+def _deeper(raw: bytes, levels: int) -> bool:
+    """Whether brackets outside strings nest deeper than `levels`; of what is no JSON it may say either.
+
+    Every step runs over the whole text at once, so that a large hostile one costs no more than reading it: quotes
+    that are escaped go, then everything but quotes and brackets, then strings; then one level at a time.
+    """
+    kept = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_BRACKETS, _NEITHER)
+    left = b"".join(kept.split(b'"')[::2])
+    for _ in range(levels):
+        shorter = left.replace(b"[]", b"")
+        if len(shorter) == len(left):
+            break
+        left = shorter
+    return left.count(b"[") > levels or b"[]" in left
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -47,6 +47,9 @@ def test_ordinary_json_is_read_as_everybody_reads_it(value: Any) -> None:  # noq
         b"[Infinity]",
         b"-Infinity",
         b"1e999",
+        b"[1, -1E+400]",
+        b'{"a":[0.1e0400]}',
+        b"-9007199254740992",
         b"9007199254740993",
         b"1" * 5000,
         b"1." + b"1" * 5000,
@@ -80,6 +83,23 @@ def test_brackets_in_strings_are_no_nesting() -> None:
     value = ['\\"' + "[" * 100]
 
     assert strict.load_json(json.dumps(value).encode()) == value
+
+
+def depth(value: object) -> int:
+    """How many containers lie one in another."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+
+@given(json_values, st.booleans())
+def test_nesting_is_counted_exactly(value: Any, indented: bool) -> None:  # noqa: ANN401, FBT001 - any JSON value; drawn
+    """A text as deep as allowed is read, and refused where one level less is."""
+    raw, found = json.dumps(value, indent=1 if indented else None).encode(), depth(value)
+
+    assert strict.load_json(raw, max_depth=found) == value
+    if found:
+        with pytest.raises(VerificationError, match=f"deeper than {found - 1} levels"):
+            strict.load_json(raw, max_depth=found - 1)
 
 
 @given(st.binary())
