@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from audits import dsse, keys, note, policy, proof, statement
+from compliance import intake
 from compliance.certification.publishing import bundle_path
 from compliance.wiring import Services
 from tests.audits.bundles import Desk as Operator
@@ -196,3 +197,28 @@ def test_a_receipt_that_was_changed_is_a_no(services: Services, trust: Path, tmp
     assert run("receipt", "verify", receipt).code == 1
     receipt.write_bytes(receipt.read_bytes().replace(b'"payload":"', b'"payload":"A'))
     assert run("receipt", "verify", receipt, "--policy", trust).code == 1
+
+
+def test_a_receipt_is_held_against_a_copy_of_the_log(services: Services, trust: Path, tmp_path: Path) -> None:
+    """Included and in time, not yet due, and post-dated; the printed proof of the entry will do for the proof."""
+    receipt, mirror, proof = tmp_path / "receipt.json", tmp_path / "mirror", tmp_path / "proof.json"
+    person = ["--name", "Ada Exampleson", "--email", "ada@example.org", "--regime", "gdpr"]
+    answer(services, "log", "export", "--out", tmp_path / "early")
+    filed = answer(services, "request", "file", *person, "--receipt", receipt)
+    opening = tmp_path / "opening.json"
+    opening.write_text(intake.opening(services, filed["request"]["id"]))
+    answer(services, "log", "export", "--out", mirror)
+    with services.read() as ledger:
+        index = ledger.history(filed["request"]["id"])[0].index
+    proof.write_text(json.dumps(answer(services, "log", "prove", str(index))))
+    check = ["receipt", "verify", receipt, "--policy", trust]
+
+    whole = run(*check, "--log", mirror, "--proof", proof, "--opening", opening, "--json")
+    early = run(*check, "--log", tmp_path / "early", "--json")
+
+    assert (whole.code, [step["ok"] for step in whole.value["steps"]]) == (0, [True] * 14)
+    assert early.code == 0
+    assert next(step["why"] for step in early.value["steps"] if step["name"] == "included").startswith("not yet due")
+    dated = run(*check, "--at", "2020-01-01T00:00:00Z", "--json")
+    assert (dated.code, dated.value["steps"][-1]["name"], dated.value["steps"][-1]["ok"]) == (1, "date", False)
+    assert "--at is a time" in refusal(run(*check, "--at", "yesterday"))

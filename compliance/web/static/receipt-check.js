@@ -465,7 +465,7 @@ const ExpungeReceipt = (() => {
     const known = hasKeys(data, ["role", "algorithm", "publicKey", "keyId"]);
     require(known, "The key registration has other fields.");
     require(data.role === "receipt", "The registered key is not a receipt key.");
-    require(data.algorithm === "ed25519", "The registered key is not an Ed25519 key.");
+    require(data.algorithm === "ed25519", "The registered receipt key's algorithm is not ed25519.");
     require(typeof data.publicKey === "string", "The registered key is not text.");
     const key = fromBase64(data.publicKey, "The registered key");
     checkKey(key);
