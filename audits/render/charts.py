@@ -24,9 +24,9 @@ def values(finding: Finding) -> str:
     metric = words.metric(finding["metric"])
     rows = [("before", finding["before"]), ("after", finding["after"]), ("reference", finding["reference"])]
     shown = [(name, one) for name, one in rows if one is not None]
-    low, high = _domain([one for _, one in shown], metric.scale)
+    low, high = domain([one for _, one in shown], metric.scale)
     bottom = _TOP + _ROW * len(shown)
-    parts = list(_axis(_ticks(low, high), low, high, bottom))
+    parts = list(_axis(ticks(low, high), low, high, bottom))
     for index, (name, one) in enumerate(shown):
         y, label = _TOP + _ROW * (index + 0.5), words.number(one["value"])
         parts += _row(name, one, (low, high), y, kind=name, label=label)
@@ -96,7 +96,7 @@ def _tick(mark: float, *, sign: bool) -> str:
     return (words.MINUS if mark < 0 else "+" if sign and mark > 0 else "") + text
 
 
-def _domain(estimates: list[Estimate], scale: tuple[float, float] | None) -> tuple[float, float]:
+def domain(estimates: list[Estimate], scale: tuple[float, float] | None) -> tuple[float, float]:
     """The metric's own scale while everything fits on it; otherwise what the intervals need, and zero if near."""
     ends = [edge for one in estimates for edge in (*one["ci95"], one["value"])]
     low, high = min(ends), max(ends)
@@ -108,7 +108,7 @@ def _domain(estimates: list[Estimate], scale: tuple[float, float] | None) -> tup
     return (low if low == 0 else low - room), high + room
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Round numbers between `low` and `high`, at most six."""
     rough = (high - low) / _FEW_TICKS
     unit = 10.0 ** math.floor(math.log10(rough))

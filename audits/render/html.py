@@ -10,15 +10,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from html import escape
-from pathlib import Path
+from importlib.resources import files
 
 from audits import statement
-from audits.predicate import Attempt, Certificate, Finding, GateResultJson, Predicate
-from audits.render import charts, groups, words
+from audits.predicate import Attempt, Estimate, Finding, GateResultJson, Predicate
+from audits.render import charts, groups, series, words
 
 VERSION = 1
-_STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-_STYLE_OF_GROUPS = (Path(__file__).parent / "groups.css").read_text(encoding="utf-8")
+_STYLES = files("audits.render")  # the package may lie in a zip file
+_STYLE = (_STYLES / "page.css").read_text(encoding="utf-8")
+_STYLE_OF_GROUPS = (_STYLES / "groups.css").read_text(encoding="utf-8")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _SECURITY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -31,8 +32,9 @@ def page(payload: bytes) -> bytes:
         _plain_words(predicate),
         _measurements(predicate),
         groups.section(predicate["evidence"]),
+        _versions(predicate),
         _history(predicate),
-        _certificate(predicate["guarantee"]["certificate"]),
+        _certificate(predicate),
         _checking(),
         _appendix(predicate, hashlib.sha256(payload).hexdigest()),
     ]
@@ -147,7 +149,7 @@ def _measurements(predicate: Predicate) -> str:
         f"{escape(words.REFERENCES[predicate['policy']['reference']])}. It is judged on the whole 95 % interval of "
         f"that difference, never on a single number. The test items were drawn by a seed that follows from the log "
         f"and could not be known before the published weights were fixed.{meant}</p>\n"
-        f"{_table(head, rows, whole={2, 4}, raw={4})}\n"
+        f"{_table(head, rows, whole={2, 4}, raw={4})}\n{series.glance(predicate['gates'])}"
         f'<div class="cards">{"".join(cards)}</div>\n'
         '<p class="soft small">Dots are values, lines their 95 % confidence intervals by resampling data subjects. '
         "The shaded zone is where the difference to the reference has to lie.</p>\n</section>"
@@ -202,7 +204,38 @@ def _why(attempt: Attempt) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _certificate(certificate: Certificate | None) -> str:
+def _versions(predicate: Predicate) -> str:
+    """How the model's measurements went on from version to version, where earlier reports told of them."""
+    told = series.row_of(predicate)
+    if len(told) < 2:  # noqa: PLR2004 - one version is no history
+        return ""
+    gated = [one["metric"] for one in predicate["gates"]]
+    head = ("Version", "Guarantee", "ε", *(words.metric(name).label for name in gated))
+    rows = [
+        (
+            f"{one['version']}",
+            words.CLASSES[one["guarantee"]][0],
+            words.NOTHING if one["epsilon"] is None else words.number(one["epsilon"]),
+            *(_valued(one["metrics"].get(name)) for name in gated),
+        )
+        for one in told
+    ]
+    table = _table(head, rows, numbers=set(range(2, len(head))), look="stack wrap")
+    return (
+        "<section>\n<h2>From version to version</h2>\n"
+        "<p>What the reports on earlier versions of this model measured after their own removals, and this one. Each "
+        "measured other people's records, so a step between two versions is not the effect of one method.</p>\n"
+        f'{table}\n<div class="cards">{series.versions(predicate)}</div>\n'
+        "</section>"
+    )
+
+
+def _valued(one: Estimate | None) -> str:
+    return words.NOTHING if one is None else f"{words.number(one['value'])} ({words.interval(*one['ci95'])})"
+
+
+def _certificate(predicate: Predicate) -> str:
+    certificate = predicate["guarantee"]["certificate"]
     if certificate is None:
         return ""
     audit, found = certificate["audit"], certificate["learned"]
@@ -224,7 +257,8 @@ def _certificate(certificate: Certificate | None) -> str:
         ("Privacy audit", words.NO_AUDIT if audit is None else words.audit(audit)),
         ("Commitment to the secret noise seed", certificate["seedCommitment"]),
     ]
-    return f"<section>\n<h2>The certificate</h2>\n{_pairs(rows)}\n</section>"
+    spent = series.budget(certificate, predicate.get("history", []))
+    return f"<section>\n<h2>The certificate</h2>\n{spent}{_pairs(rows)}\n</section>"
 
 
 def _checking() -> str:
@@ -347,6 +381,7 @@ def _table(
     codes: Iterable[int] = (),
     whole: Iterable[int] = (),
     raw: Iterable[int] = (),
+    look: str = "stack",
 ) -> str:
     """A table whose cells are escaped, except in the columns `raw`, which hold our own markup."""
     kinds = {
@@ -368,7 +403,7 @@ def _table(
         ]
         body.append(f'<tr><th scope="row"{_class(kinds.get(0, ""))}>{first}</th>{"".join(labelled)}</tr>')
     return (
-        f'<div class="scroll"><table class="stack"><thead><tr>{titles}</tr></thead>'
+        f'<div class="scroll"><table class="{look}"><thead><tr>{titles}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 

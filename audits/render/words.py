@@ -23,6 +23,7 @@ from audits.predicate import (
 from audits.render.metrics import METRICS, Metric
 
 MINUS = "\N{MINUS SIGN}"
+NOTHING = "\N{EN DASH}"
 _HUNDRED, _TEN, _THOUSANDTH, _MILLIONTH = 100, 10, 0.001, 1e-6
 
 
