@@ -126,13 +126,18 @@ def to_pem(key: SigningKey, passphrase: str | None = None) -> bytes:
     return f"{_ROLE_LINE}{key.role}\n".encode() + block
 
 
+def is_encrypted(pem: bytes) -> bool:
+    """Whether a key file's bytes need a passphrase."""
+    return pem.partition(b"\n")[2].lstrip().startswith(_ENCRYPTED)
+
+
 def from_pem(pem: bytes, role: Role, passphrase: str | None = None) -> SigningKey:
     """The key in `pem`, which must name `role` in its first line; the passphrase is for an encrypted one only."""
     expect(role in ROLES, f"There is no key role {role!r}; there are {', '.join(ROLES)}.")
     first, _, block = pem.partition(b"\n")
     require(first == f"{_ROLE_LINE}{role}".encode(), f"The key file's first line is not '{_ROLE_LINE}{role}'.")
     secret = None
-    if block.lstrip().startswith(_ENCRYPTED):
+    if is_encrypted(pem):
         require(passphrase, f"The {role} key file is encrypted: give its passphrase.")
         secret = str(passphrase).encode()
     try:

@@ -184,6 +184,19 @@ def judge_key() -> SecretStr | None:
     return _JudgeSettings().key
 
 
+class _TokenSettings(BaseSettings):
+    """What `expunge keys new --token` is told from outside; it needs no desk and no work folder."""
+
+    model_config = SettingsConfigDict(env_prefix="EXPUNGE_TOKEN_", frozen=True)
+
+    pin: SecretStr | None = None
+
+
+def token_pin() -> SecretStr | None:
+    """The PIN of a PKCS #11 token, from EXPUNGE_TOKEN_PIN; None where a file has it."""
+    return _TokenSettings().pin
+
+
 def load(workdir: Path | None = None) -> Settings:
     """Read the settings of `workdir` (or of EXPUNGE_WORKDIR).
 

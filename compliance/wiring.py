@@ -77,6 +77,8 @@ class Services:
 
     def publish(self) -> Published:
         """Sign and write out the log as it is now."""
+        with self.read() as ledger:
+            ledger.key_in_force(self.signers["log"].key_id)
         return self.publisher.publish(self)
 
     def published(self) -> Published:

@@ -45,7 +45,7 @@ COMMANDS: dict[str, Source] = {
     "receipt": Source(module="receipts", help="Receipts of requests: verify."),
     "log": Source(module="log", help="The tamper-evident log: checkpoint, prove, verify, export."),
     "witness": Source(module="witness", help="Cosign the checkpoints of logs independently; no desk is needed."),
-    "keys": Source(module="keys", help="The desk's public keys and its trust policy."),
+    "keys": Source(module="keys", help="Keys and the trust policy: list, register, rotate, revoke."),
 }
 
 

@@ -1,14 +1,18 @@
 """What an operator decides about a request; each decision is a log entry and, where the law asks, a letter."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from audits import approval as approvals
 from compliance import intake
+from compliance.cli.approvers import PassphraseFile, open_key, read_approval
 from compliance.cli.desk import ACTOR, open_desk
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
 from compliance.cli.output import answer, sheet
 from compliance.cli.standing import LABELS, standing
+from compliance.errors import InvalidInputError
 from compliance.intake import EXTENSION_CODES
 from compliance.ledger.views import RequestView
 from compliance.wiring import Services
@@ -22,11 +26,41 @@ Reason = Annotated[
 ]
 
 
-@app.command("approve", epilog=example(f"expunge request approve {_ID}"))
-def approve(*, request_id: RequestId, workdir: Workdir = CURRENT, as_json: Json = False) -> None:
-    """Agree to a matched request: its records join the next batch of every model they trained."""
+@app.command(
+    "approve",
+    epilog=example(
+        f"expunge request approve {_ID}",
+        f"expunge request approve {_ID} --key ada.pem",
+        f"expunge request approve {_ID} --approval approval.json",
+    ),
+)
+def approve(
+    *,
+    request_id: RequestId,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", exists=True, dir_okay=False, help="The approver's key file.")
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    signed_file: Annotated[
+        Path | None,
+        typer.Option("--approval", metavar="FILE", exists=True, dir_okay=False, help="As 'request sign' wrote it."),
+    ] = None,
+    workdir: Workdir = CURRENT,
+    as_json: Json = False,
+) -> None:
+    """Agree to a matched request: its records join the next batch of every model they trained.
+
+    Where an approver's key is registered, an approver has to sign: here with --key, or elsewhere ('request sign').
+    """
+    if key is not None and signed_file is not None:
+        raise InvalidInputError("give either --key or --approval", code="approval-options")
     with open_desk(workdir) as desk:
-        _answer(desk, intake.approve(desk, request_id=request_id, actor=ACTOR), as_json=as_json)
+        approval = None if signed_file is None else read_approval(signed_file)
+        if key is not None:
+            signer, said = open_key(key, passphrase_file), intake.statement(desk, request_id=request_id)
+            approval = approvals.sign(said, signer)
+        view = intake.approve(desk, request_id=request_id, actor=ACTOR, approval=approval)
+        _answer(desk, view, as_json=as_json)
 
 
 @app.command("deny", epilog=example(f"expunge request deny {_ID} --code gdpr.17.1.no_ground"))

@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from compliance import intake
-from compliance.cli import decisions
+from compliance.cli import approvers, decisions
 from compliance.cli.desk import open_desk
 from compliance.cli.inputs import MAX_BYTES, json_object, read_bytes, writing
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
@@ -32,6 +32,7 @@ from compliance.wiring import Services
 
 app = group()
 app.add_typer(decisions.app)
+app.add_typer(approvers.app)
 _COLUMNS = {"id": "Id", "state": "State", "regime": "Law", "respond_by": "Answer by", "days_left": "Days"}
 _TARGETS = {"scope": "Scope", "target": "Target", "dataset": "Data set", "records": "Records"}
 _SUBJECT = {"name", "email", "identifiers", "statement", "target"}

@@ -5,7 +5,7 @@ committed. None takes a time from its caller.
 """
 
 from compliance.intake.confirmation import by_token, confirm, expire, new_code, withdraw
-from compliance.intake.decisions import EXTENSION_CODES, approve, deny, extend, hold, release
+from compliance.intake.decisions import EXTENSION_CODES, approve, deny, extend, hold, release, statement
 from compliance.intake.desk import Desk
 from compliance.intake.filing import Caller, Filed, clocks, day_of, file
 from compliance.intake.holdings import opening, proof
@@ -42,6 +42,7 @@ __all__ = [
     "progress",
     "proof",
     "release",
+    "statement",
     "status_token",
     "submission",
     "withdraw",

@@ -4,27 +4,45 @@ Every refusal has a code its regime knows, and the letter says it in words. What
 is for the person alone: it lies in the vault, the letter carries it, and the log sees the code.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 
+from audits import approval as approvals
+from audits.log import parse_time
+from audits.strict import decode_base64
 from compliance.errors import InvalidInputError
 from compliance.intake.desk import Desk
 from compliance.intake.filing import clocks, day_of
 from compliance.intake.validation import STATEMENT_MAX, text
+from compliance.ledger.entries import rfc3339
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.views import RequestView
 from compliance.regimes import REGIMES
 
+CLOCK_SKEW = timedelta(minutes=10)
 EXTENSION_CODES = {
     "complexity": "Your request is complex.",
     "number_of_requests": "We have very many requests at the moment.",
 }
 
 
-def approve(desk: Desk, *, request_id: str, actor: str) -> RequestView:
-    """Agree; the items join the next batch."""
+def approve(desk: Desk, *, request_id: str, actor: str, approval: Mapping[str, str] | None = None) -> RequestView:
+    """Agree; the items join the next batch. `approval` is what an approver signed, where approvers have keys."""
     with desk.transaction() as ledger:
-        return ledger.approve_request(request_id=request_id, actor=actor, now=desk.clock())
+        now = desk.clock()
+        view = ledger.approve_request(request_id=request_id, actor=actor, now=now, approval=approval)
+        if approval is not None and not _timely(approval, view, now):
+            message = "the approval was signed before the request came or in the future; set the clock and sign again"
+            raise InvalidInputError(message, code="approval-time")
+        return view
+
+
+def statement(desk: Desk, *, request_id: str) -> bytes:
+    """What an approver has to sign to approve a request now (`audits.approval`)."""
+    with desk.read() as ledger:
+        commitment = ledger.request(request_id).commitment
+    return approvals.statement(request_id=request_id, commitment=commitment, approved_at=rfc3339(desk.clock()))
 
 
 def deny(desk: Desk, *, request_id: str, actor: str, code: str, reason: str = "") -> RequestView:
@@ -67,6 +85,12 @@ def release(desk: Desk, *, request_id: str, actor: str) -> RequestView:
     """Take up again what was on hold."""
     with desk.transaction() as ledger:
         return ledger.release_request(request_id=request_id, actor=actor, now=desk.clock())
+
+
+def _timely(approval: Mapping[str, str], view: RequestView, now: datetime) -> bool:
+    """Whether a verified approval's time is one at which the request could be approved, by clocks that differ a bit."""
+    said = approvals.parse(decode_base64(approval["statement"], "The approval"))
+    return view.received_at - CLOCK_SKEW <= parse_time(said["approvedAt"]) <= now + CLOCK_SKEW
 
 
 @contextmanager

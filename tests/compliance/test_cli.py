@@ -21,6 +21,7 @@ from tests.compliance.terminal import answer, at, refusal, run
 ANYWHERE = {"method list", "method show", "unlearn", "evaluate", "series", "audit shadows"}
 ANYWHERE |= {"forget-set worst-case", "forget-set choose", "forget-set stress"}
 ANYWHERE |= {"report verify", "report schema", "receipt verify", "witness serve", "witness trust", "witness key"}
+ANYWHERE |= {"keys new", "request sign"}
 READING = [
     "db check",
     "db upgrade",
@@ -54,6 +55,8 @@ NOWHERE = [
     "report show nothing",
     "report export nothing --out new",
     "log prove 1000000",
+    "keys revoke 0123456789 --reason retired",
+    "keys rotate nobody",
 ]
 
 
@@ -98,6 +101,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         *(f"request {name}" for name in ("file", "list", "targets", "show", "approve")),
         *(f"request {name}" for name in ("deny", "extend", "hold", "release")),
         "request withdraw",
+        "request sign",
         *(f"batch {name}" for name in ("plan", "run", "list", "show")),
         "method list",
         "method show",
@@ -112,7 +116,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "receipt verify",
         *(f"log {name}" for name in ("checkpoint", "prove", "verify", "export")),
         *(f"witness {name}" for name in ("serve", "trust", "key")),
-        "keys list",
+        *(f"keys {name}" for name in ("new", "list", "register", "rotate", "revoke")),
     ]
 
 
