@@ -18,13 +18,26 @@ from audits.errors import require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """A trusted checkpoint, and when its witnesses had seen it: the latest of their times, None without any."""
+
+    checkpoint: checkpoints.Checkpoint
+    at: datetime | None
+
+    @property
+    def size(self) -> int:
+        """The number of entries under it."""
+        return self.checkpoint.size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Mirror:
-    """The entries of a log that lead to a trusted checkpoint; `witnessed_at` is when its witnesses had seen it."""
+    """The entries of a log that lead to a trusted checkpoint."""
 
     trust: policies.Trust
     entries: Sequence[bytes] = field(repr=False)
     tree: merkle.Tree = field(repr=False)
-    witnessed_at: datetime | None
+    seen: Seen
 
     @property
     def size(self) -> int:
@@ -34,7 +47,7 @@ class Mirror:
     def newest(self) -> datetime:
         """The latest time that the copy itself shows: of its last entry, or of its cosignatures."""
         last = logs.parse_time(logs.parse_entry(self.entries[-1]).at)
-        return last if self.witnessed_at is None else max(last, self.witnessed_at)
+        return last if self.seen.at is None else max(last, self.seen.at)
 
     def extends(self, older: checkpoints.Checkpoint) -> None:
         """Check that this log is the one of an `older` checkpoint, grown."""
@@ -62,7 +75,8 @@ def read(folder: Path, policy: policies.Policy) -> Mirror:
     entries = tiles.read_entries(folder, size)
     tree = merkle.Tree(merkle.leaf_hash(one) for one in entries)
     require(tree.root() == trust.checkpoint.root, "The log's entries do not lead to its checkpoint's root.")
-    return Mirror(trust=trust, entries=entries, tree=tree, witnessed_at=witnessed_at(policy, signed))
+    seen = Seen(checkpoint=trust.checkpoint, at=witnessed_at(policy, signed))
+    return Mirror(trust=trust, entries=entries, tree=tree, seen=seen)
 
 
 def witnessed_at(policy: policies.Policy, signed: str) -> datetime | None:

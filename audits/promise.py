@@ -8,8 +8,8 @@ entries that follow it, beyond `SKEW`; and the person's receipt, which the opera
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,11 @@ from audits import checkpoint as checkpoints
 from audits import log as logs
 from audits import statement, verify
 from audits.errors import VerificationError, require
-from audits.mirror import Mirror
+from audits.history import FINAL, RECEIVED, SKEW, STATE
+from audits.mirror import Mirror, Seen
 from audits.register import Register
 
-RECEIVED = "request.received"
-STATE = "request.state"
 EXTENDED = "request.extended"
-SKEW = timedelta(minutes=5)
-FINAL = frozenset({"fulfilled", "fulfilled_in_part", "denied", "no_match", "withdrawn", "expired", "duplicate"})
 _DAY_ENDS = "T23:59:59Z"
 _SAME = ("requestId", "commitment", "regime", "scope")
 
@@ -43,8 +40,11 @@ def require_key(mirror: Mirror, *, key_id: str, index: int, checkpoint: checkpoi
     return f"Entry {index} registered the receipt key, and no entry up to {at} revokes it."
 
 
-def require_included(mirror: Mirror, value: Mapping[str, Any]) -> tuple[int | None, str]:
-    """The index of the request's own entry (None when it is not due yet), and a sentence."""
+def require_included(mirror: Mirror, value: Mapping[str, Any], *, seen: Iterable[Seen]) -> tuple[int | None, str]:
+    """The index of the request's own entry (None when it is not due yet), and a sentence.
+
+    `seen` are other checkpoints at hand, which the copy extends: the earliest that covers the entry bounds its time.
+    """
     found = [(index, one) for index, one in _of(mirror, value) if one.type == RECEIVED]
     if not found:
         return None, _not_there(mirror, value)
@@ -54,8 +54,23 @@ def require_included(mirror: Mirror, value: Mapping[str, Any]) -> tuple[int | No
     # The checkpoint was the newest at filing, so the request can only come after it.
     older = checkpoints.peek(value["checkpoint"]).size <= index
     require(older, "The log had the request before the receipt's checkpoint: the receipt is dated too late.")
-    _require_undated_ahead(mirror, index, entry.at)
-    return index, f"Entry {index} is the request, dated {entry.at}; {_in_time(mirror, value, entry.at)}"
+    _require_in_order(mirror, index, entry.at)
+    times = [one.at for one in (*seen, mirror.seen) if one.size > index and one.at is not None]
+    return index, f"Entry {index} is the request, dated {entry.at}; {require_in_time(value, min(times, default=None))}"
+
+
+def require_in_time(value: Mapping[str, Any], seen: datetime | None) -> str:
+    """What witnesses who had seen the request's entry at `seen` say of its time; not before it is dated."""
+    due, dated = logs.parse_time(value["includeBy"]), logs.parse_time(value["receivedAt"])
+    if seen is None:
+        return f"promised by {value['includeBy']}, and nobody but the operator vouches for the time."
+    require(dated <= seen + SKEW, "The log dates the request after its witnesses saw it: it is post-dated.")
+    if seen <= due:
+        return f"its witnesses had seen it by {_shown(seen)}, before {value['includeBy']}, as promised."
+    return (
+        f"promised by {value['includeBy']}; the earliest cosignature at hand is of {_shown(seen)}, so that the date "
+        "rests on the operator's clock and on the entries around it."
+    )
 
 
 def require_same(entry: logs.Entry, value: Mapping[str, Any]) -> None:
@@ -118,7 +133,7 @@ def _of(mirror: Mirror, value: Mapping[str, Any]) -> list[tuple[int, logs.Entry]
 def _not_there(mirror: Mirror, value: Mapping[str, Any]) -> str:
     newest = mirror.newest()
     broken = newest > logs.parse_time(value["includeBy"])
-    shown = f"{newest:%Y-%m-%dT%H:%M:%SZ}"
+    shown = _shown(newest)
     require(
         not broken,
         f"The promise was broken: the request was to be in the log by {value['includeBy']}, and a log of {shown} with "
@@ -127,28 +142,17 @@ def _not_there(mirror: Mirror, value: Mapping[str, Any]) -> str:
     return f"not yet due: promised by {value['includeBy']}, and this copy of the log reaches {shown} only."
 
 
-def _require_undated_ahead(mirror: Mirror, index: int, at: str) -> None:
-    """Refuse an entry that is dated after its witnesses saw it, or after entries that follow it."""
-    moment = logs.parse_time(at)
-    seen = mirror.witnessed_at
-    require(seen is None or moment <= seen + SKEW, "The log dates the request after its witnesses saw it: post-dated.")
+def _require_in_order(mirror: Mirror, index: int, at: str) -> None:
+    """Refuse an entry that is dated after entries that follow it."""
     # Keys of an entry are in order, so the bytes begin with the time: {"at":"2026-...
     later = min((raw[7:27] for raw in mirror.entries[index + 1 :] if raw.startswith(b'{"at":"')), default=b"")
     following = later.decode("ascii", "replace")
-    ahead = logs.is_time(following) and moment > logs.parse_time(following) + SKEW
-    require(not ahead, f"The log dates the request {at}, after an entry that follows it: post-dated.")
+    ahead = logs.is_time(following) and logs.parse_time(at) > logs.parse_time(following) + SKEW
+    require(not ahead, f"The log dates the request {at}, after an entry that follows it: it is post-dated.")
 
 
-def _in_time(mirror: Mirror, value: Mapping[str, Any], at: str) -> str:
-    due, seen = logs.parse_time(value["includeBy"]), mirror.witnessed_at
-    if seen is None:
-        return f"promised by {value['includeBy']}, and nobody but the operator vouches for the time."
-    if seen <= due:
-        return f"its witnesses had seen it by {seen:%Y-%m-%dT%H:%M:%SZ}, before {value['includeBy']}, as promised."
-    return (
-        f"promised by {value['includeBy']}; this copy was cosigned later, at {seen:%Y-%m-%dT%H:%M:%SZ}, so that the "
-        f"date {at} rests on the operator's clock and on the entries around it."
-    )
+def _shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _history(mirror: Mirror, value: Mapping[str, Any]) -> str:

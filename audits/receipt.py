@@ -29,7 +29,7 @@ A promise that is not yet due is not broken: the step holds and says "not yet du
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,8 @@ class _State:
     public_key: bytes = b""
     payload: bytes = b""
     value: Mapping[str, Any] | None = None
-    seen: policies.Trust | None = None
+    checkpoint: checkpoints.Checkpoint | None = None
+    seen: list[mirror.Seen] = field(default_factory=list)
     copy: mirror.Mirror | None = None
     index: int | None = None
 
@@ -206,10 +207,10 @@ def _policy(state: _State) -> str:
 
 
 def _checkpoint(state: _State) -> str:
-    file, policy = present(state.file), present(state.policy)
+    file = present(state.file)
     state.proof = proofs.parse(file["keyProof"])
     require(state.proof.extra is None, "The proof carries unauthenticated extra data.")
-    state.trust = policies.verify_log(policy, state.proof.checkpoint)
+    state.trust = _trusted(state, state.proof.checkpoint)
     return f"The log {state.trust.log.name} signed a checkpoint over {state.trust.checkpoint.size} entries."
 
 
@@ -237,9 +238,8 @@ def _envelope(state: _State) -> str:
 
 def _payload(state: _State) -> str:
     value = parse(state.payload)
-    seen = policies.verify_log(present(state.policy), value["checkpoint"])
-    _require_one_history(present(state.trust).checkpoint, seen.checkpoint)
-    state.value, state.seen = value, seen
+    seen = _trusted(state, value["checkpoint"])
+    state.value, state.checkpoint = value, seen.checkpoint
     return (
         f"Request {value['requestId']} ({value['scope']}) was received at {value['receivedAt']}, to be answered by "
         f"{value['respondBy']} and in the log by {value['includeBy']}; the log had {seen.checkpoint.size} entries."
@@ -257,24 +257,28 @@ def _proof(state: _State) -> str:
     shaped = isinstance(file, dict) and set(file) == {"index", "entry", "proof"}
     require(shaped and all(isinstance(file[name], str) for name in ("entry", "proof")), "This is no proof file.")
     entry, value = file["entry"].encode(), present(state.value)
-    proof, trust = proofs.verify(present(state.policy), file["proof"], entry)
+    proof = proofs.parse(file["proof"])
+    trust = _trusted(state, proof.checkpoint)
+    policies.require_quorum(present(state.policy), trust)
+    proofs.require_included(proof, trust.checkpoint, entry)
     require(proof.extra is None, "The proof carries unauthenticated extra data.")
     require(file["index"] == proof.index, "The proof file and its proof name different entries.")
     promise.require_same(logs.parse_entry(entry), value)
-    seen = present(state.seen).checkpoint
-    _require_one_history(trust.checkpoint, seen)
-    require(seen.size <= proof.index, "The log had the request before the receipt's checkpoint: it is dated too late.")
-    return f"Entry {proof.index} of {trust.checkpoint.size} is the request, as the receipt says."
+    later = present(state.checkpoint).size <= proof.index
+    require(later, "The log had the request before the receipt's checkpoint: it is dated too late.")
+    times = [one.at for one in state.seen if one.size > proof.index and one.at is not None]
+    why = promise.require_in_time(value, min(times, default=None))
+    return f"Entry {proof.index} of {trust.checkpoint.size} is the request, as the receipt says; {why}"
 
 
 def _log(state: _State) -> str:
     policy = present(state.policy)
     found = mirror.read(present(state.given.log), policy)
-    found.extends(present(state.trust).checkpoint)
-    found.extends(present(state.seen).checkpoint)
+    for one in state.seen:
+        found.extends(one.checkpoint)
     state.copy = found
     by = f"cosigned by {', '.join(found.trust.witnesses)}" if found.trust.witnesses else "unwitnessed"
-    return f"The copy of the log has {found.size} entries, {by}, and extends the receipt's checkpoints."
+    return f"The copy of the log has {found.size} entries, {by}, and extends the checkpoints at hand."
 
 
 def _key_validity(state: _State) -> str:
@@ -282,12 +286,12 @@ def _key_validity(state: _State) -> str:
         present(state.copy),
         key_id=key_id(state.public_key),
         index=present(state.proof).index,
-        checkpoint=present(state.seen).checkpoint,
+        checkpoint=present(state.checkpoint),
     )
 
 
 def _included(state: _State) -> str:
-    state.index, why = promise.require_included(present(state.copy), present(state.value))
+    state.index, why = promise.require_included(present(state.copy), present(state.value), seen=state.seen)
     return why
 
 
@@ -301,9 +305,19 @@ def _accounted(state: _State) -> str:
     )
 
 
+def _trusted(state: _State, signed: str) -> policies.Trust:
+    """A checkpoint that the policy's log signed; of the same log as the others at hand, and no fork of one of them."""
+    policy = present(state.policy)
+    trust = policies.verify_log(policy, signed)
+    for one in state.seen:
+        _require_one_history(one.checkpoint, trust.checkpoint)
+    state.seen.append(mirror.Seen(checkpoint=trust.checkpoint, at=mirror.witnessed_at(policy, signed)))
+    return trust
+
+
 def _require_one_history(one: checkpoints.Checkpoint, other: checkpoints.Checkpoint) -> None:
-    """Two checkpoints of the receipt's holder are of one log; of one size, they are one."""
-    require(one.origin == other.origin, "The receipt's checkpoints are of different logs.")
+    """Two checkpoints at hand are of one log; of one size, they are one."""
+    require(one.origin == other.origin, "The checkpoints at hand are of different logs.")
     forked = one.size == other.size and one.root != other.root
     require(not forked, "The log signed two different checkpoints of one size: its history was forked.")
 

@@ -95,10 +95,12 @@ class Operator:
         tiles.write_tiles(folder, entries, self.signed(entries, time))
         return folder
 
-    def proof(self) -> str:
+    def proof(self, time: int | None = None) -> str:
         """The proof file of the status page."""
         index, entries = len(self.start), self.whole()
-        checkpoint = self.signed(entries, seconds(FILED) + 60 if self.desk.witnessed else None)
+        if self.desk.witnessed and time is None:
+            time = seconds(FILED) + 60
+        checkpoint = self.signed(entries, time)
         value = {"index": index, "entry": entries[index].decode(), "proof": log.proof_of(entries, index, checkpoint)}
         return json.dumps(value)
 
@@ -359,3 +361,36 @@ def test_an_earlier_proof_without_witnesses_is_refused() -> None:
 
     assert step(operator, proof=operator.proof()) == ""
     assert step(operator, proof=bare.proof()) == "proof"
+
+
+def test_a_proof_is_as_early_as_its_cosignature() -> None:
+    """Cosigned before the promised time, or only afterwards; and never before the entry is dated."""
+    operator = Operator(desk=WITNESSED)
+    late = Operator(desk=WITNESSED, after=[received(at="2026-11-20T18:00:00Z")])
+
+    assert "2026-11-20T15:05:05Z, before 2026-11-21T15:04:05Z, as promised" in why(
+        "proof", operator, proof=operator.proof()
+    )
+    later = operator.proof(time=seconds(NEXT_DAY))
+    assert "the earliest cosignature at hand is of 2026-11-22T09:00:00Z" in why("proof", operator, proof=later)
+    dated = late.receipt(received_at="2026-11-20T18:00:00Z")
+    assert step(late, dated, proof=late.proof()) == "proof"
+    assert step(late, dated, proof=late.proof(time=seconds(NEXT_DAY))) == ""
+
+
+def test_the_earliest_cosignature_at_hand_counts(tmp_path: Path) -> None:
+    """A proof that was kept early shows inclusion in time, though the copy of the log is from later."""
+    operator = Operator(desk=WITNESSED)
+    mirror = operator.mirror(tmp_path, time=seconds(NEXT_DAY))
+
+    assert "rests on the operator's clock" in why("included", operator, log=mirror)
+    assert "as promised" in why("included", operator, log=mirror, proof=operator.proof())
+
+
+def test_two_checkpoints_of_one_size_are_one() -> None:
+    """A proof of the receipt's size and another root is a fork, in the holder's own hands."""
+    operator = Operator()
+    fork = Operator(start=operator.start[:2], after=[received()])
+
+    assert step(operator, proof=fork.proof()) == "proof"
+    assert "forked" in why("proof", operator, proof=fork.proof())

@@ -13,7 +13,7 @@ from compliance import intake
 from compliance import settings as settings_module
 from compliance.demo.stack import free_port
 from compliance.wiring import open_services, prepare
-from tests.audits.test_promise import WITNESSED, Operator, opened, received
+from tests.audits.test_promise import FILED, NEXT_DAY, WITNESSED, Operator, opened, received, seconds
 from tests.system.test_browser import CHROMIUM, DESK, PHONE, Site
 
 pytestmark = [
@@ -167,6 +167,9 @@ def test_the_page_and_the_verifier_say_the_same(browser: Browser, site: Site, fi
         {"receipt": mine["receipt"]},
         {**mine, "policy": theirs["policy"]},
         {**theirs, "opening": opened().encode(), "proof": witnessed.proof().encode()},
+        {**theirs, "proof": witnessed.proof(time=seconds(NEXT_DAY)).encode()},
+        {**theirs, "proof": witnessed.proof(time=seconds(FILED) - 3600).encode()},
+        {**mine, "proof": Operator(start=honest.start[:2], after=[received()]).proof().encode()},
         {**mine, "opening": opened(key=bytes(32)).encode()},
         {**mine, "opening": opened(request_id="request-02").encode()},
         {**mine, "proof": Operator(after=[received(respondBy="2027-01-20")]).proof().encode()},
@@ -194,7 +197,7 @@ def test_no_changed_byte_is_let_through(browser: Browser, site: Site) -> None:
     }
     for name in ("receipt", "proof", "opening"):
         raw = whole[name]
-        for place in range(3, len(raw), max(1, len(raw) // 15)):
+        for place in range(3, len(raw), max(1, len(raw) // 8)):
             changed = {**whole, name: raw[:place] + bytes([raw[place] ^ 4]) + raw[place + 1 :]}
             found, expected = _judged(page, changed), _by_python(changed)
             assert not found["ok"]

@@ -18,6 +18,8 @@ const ExpungeReceipt = (() => {
   const ED25519 = 1;
   const COSIGNATURE = 4;
   const TYPE = "application/vnd.expunge.receipt+json";
+  const LATEST = 253402214400n; // 9999-12-31, as far as the verifier's calendar goes
+  const SKEW = 10 * 60 * 1e6; // microseconds
   const PROOF_HEADER = "c2sp.org/tlog-proof@v1";
   // The 14 encodings of a point of low order: signatures under such a key hold for every message.
   const LOW_ORDER = new Set([
@@ -67,9 +69,18 @@ const ExpungeReceipt = (() => {
     return btoa(text);
   }
 
+  // The bytes, or null: enough padding, and nothing from outside the alphabet.
+  function lenient(text) {
+    const found = /^([A-Za-z0-9+/]*)(={0,2})$/.exec(text);
+    if (found === null) return null;
+    const missing = (4 - (found[1].length % 4)) % 4;
+    if (missing === 3 || found[2].length < missing) return null;
+    return Uint8Array.from(atob(found[1]), (character) => character.charCodeAt(0));
+  }
+
   function fromBase64(text, what) {
-    require(/^[A-Za-z0-9+/]*={0,2}$/.test(text) && text.length % 4 === 0, `${what} is not base64.`);
-    const raw = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+    const raw = lenient(text);
+    require(raw !== null, `${what} is not base64.`);
     require(toBase64(raw) === text, `${what} is not base64 in its one form.`);
     return raw;
   }
@@ -268,14 +279,16 @@ const ExpungeReceipt = (() => {
   async function verifyLine(key, line, text) {
     let message = bytesOf(text);
     let signature = line.blob;
+    let time = null;
     if (key.algorithm === COSIGNATURE) {
-      const time = line.blob.slice(0, 8).reduce((sum, byte) => sum * 256n + BigInt(byte), 0n);
+      time = line.blob.slice(0, 8).reduce((sum, byte) => sum * 256n + BigInt(byte), 0n);
       require(time < 2n ** 63n, "A cosignature's time is out of range.");
       message = bytesOf(`cosignature/v1\ntime ${time}\n${text}`);
       signature = line.blob.slice(8);
     }
     const holds = await signedBy(key.publicKey, signature, message);
     require(holds, `The note's signature by the known key ${key.name} is wrong.`);
+    return time;
   }
 
   async function openNote(text, known) {
@@ -288,12 +301,11 @@ const ExpungeReceipt = (() => {
       require(equal, "Two known keys share a name and an id.");
       lookup.set(identity, clash);
     }
-    const verified = new Set();
+    const verified = new Map();
     for (const line of note.signatures) {
       const key = lookup.get(`${line.name} ${line.id}`);
       if (key !== undefined && !verified.has(key)) {
-        await verifyLine(key, line, note.text);
-        verified.add(key);
+        verified.set(key, await verifyLine(key, line, note.text));
       }
     }
     require(verified.size > 0, "No known key signed the note.");
@@ -385,7 +397,12 @@ const ExpungeReceipt = (() => {
     const log = policy.logs.find((one) => opened.verified.has(one) && one.name === checkpoint.origin);
     require(log !== undefined, "No log of the trust policy signed this checkpoint.");
     const witnesses = [...policy.witnesses].filter(([, key]) => opened.verified.has(key)).map(([name]) => name);
-    return { checkpoint, log, witnesses: witnesses.sort() };
+    const times = [...opened.verified.values()].filter((time) => time !== null);
+    const latest = times.reduce((one, other) => (one > other ? one : other), 0n);
+    require(latest <= LATEST, "A cosignature's time is not in the calendar.");
+    // Microseconds, as `moment` gives them; null when no witness cosigned.
+    const at = times.length ? Number(latest) * 1e6 : null;
+    return { checkpoint, log, witnesses: witnesses.sort(), at };
   }
 
   function requireQuorum(policy, trust) {
@@ -477,12 +494,9 @@ const ExpungeReceipt = (() => {
 
   function envelopePart(text, what) {
     require(typeof text === "string", `The envelope's ${what} is not text.`);
-    const plain = text.replace(/-/g, "+").replace(/_/g, "/");
-    try {
-      return fromBase64(plain, "");
-    } catch {
-      throw new Refused(`The envelope's ${what} is not base64.`);
-    }
+    const raw = lenient(text.replace(/-/g, "+").replace(/_/g, "/"));
+    require(raw !== null, `The envelope's ${what} is not base64.`);
+    return raw;
   }
 
   async function openEnvelope(envelope, key) {
@@ -554,10 +568,30 @@ const ExpungeReceipt = (() => {
     return value;
   }
 
-  function oneHistory(one, other) {
-    require(one.origin === other.origin, "The receipt's checkpoints are of different logs.");
-    const forked = one.size === other.size && !same(one.root, other.root);
-    require(!forked, "The log signed two different checkpoints of one size: its history was forked.");
+  // A checkpoint that the policy's log signed; of the same log as the others at hand, and no fork of one of them.
+  async function trusted(state, signed) {
+    const trust = await verifyLog(state.policy, signed);
+    for (const { checkpoint } of state.seen) {
+      require(checkpoint.origin === trust.checkpoint.origin, "The checkpoints at hand are of different logs.");
+      const forked = checkpoint.size === trust.checkpoint.size && !same(checkpoint.root, trust.checkpoint.root);
+      require(!forked, "The log signed two different checkpoints of one size: its history was forked.");
+    }
+    state.seen.push(trust);
+    return trust;
+  }
+
+  function inTime(receipt, seen) {
+    if (seen === null) return `promised by ${receipt.includeBy}, and nobody but the operator vouches for the time.`;
+    const ahead = moment(receipt.receivedAt) > seen + SKEW;
+    require(!ahead, "The log dates the request after its witnesses saw it: it is post-dated.");
+    const shown = `${new Date(seen / 1000).toISOString().slice(0, 19)}Z`;
+    if (seen <= moment(receipt.includeBy)) {
+      return `its witnesses had seen it by ${shown}, before ${receipt.includeBy}, as promised.`;
+    }
+    return (
+      `promised by ${receipt.includeBy}; the earliest cosignature at hand is of ${shown}, so that the date rests on ` +
+      "the operator's clock and on the entries around it."
+    );
   }
 
   // The opening of the person's own commitment -------------------------------------------------------------------
@@ -617,16 +651,17 @@ const ExpungeReceipt = (() => {
     require(texts, "This is no proof file.");
     const entry = bytesOf(file.entry);
     const proof = parseProof(file.proof);
-    const trust = await verifyLog(state.policy, proof.checkpoint);
+    const trust = await trusted(state, proof.checkpoint);
     requireQuorum(state.policy, trust);
     await requireIncluded(proof, trust.checkpoint, entry);
     require(proof.extra === null, "The proof carries unauthenticated extra data.");
     require(file.index === proof.index, "The proof file and its proof name different entries.");
     requireSame(parseEntry(entry), state.receipt);
-    oneHistory(trust.checkpoint, state.seen);
-    const later = state.seen.size <= proof.index;
+    const later = state.checkpoint.size <= proof.index;
     require(later, "The log had the request before the receipt's checkpoint: it is dated too late.");
-    return `Entry ${proof.index} of ${trust.checkpoint.size} is the request, as the receipt says.`;
+    const times = state.seen.filter((one) => one.checkpoint.size > proof.index && one.at !== null);
+    const why = inTime(state.receipt, times.length ? Math.min(...times.map((one) => one.at)) : null);
+    return `Entry ${proof.index} of ${trust.checkpoint.size} is the request, as the receipt says; ${why}`;
   }
 
   // The steps ----------------------------------------------------------------------------------------------------
@@ -650,7 +685,7 @@ const ExpungeReceipt = (() => {
     "checkpoint signature": async (state) => {
       state.proof = parseProof(state.file.keyProof);
       require(state.proof.extra === null, "The proof carries unauthenticated extra data.");
-      state.trust = await verifyLog(state.policy, state.proof.checkpoint);
+      state.trust = await trusted(state, state.proof.checkpoint);
       return `The log ${state.trust.log.name} signed a checkpoint over ${state.trust.checkpoint.size} entries.`;
     },
     witnesses: async (state) => {
@@ -672,10 +707,9 @@ const ExpungeReceipt = (() => {
     },
     receipt: async (state) => {
       const value = parseReceipt(state.payload);
-      const seen = (await verifyLog(state.policy, value.checkpoint)).checkpoint;
-      oneHistory(state.trust.checkpoint, seen);
+      const seen = (await trusted(state, value.checkpoint)).checkpoint;
       state.receipt = value;
-      state.seen = seen;
+      state.checkpoint = seen;
       return (
         `Request ${value.requestId} (${value.scope}) was received at ${value.receivedAt}, to be answered by ` +
         `${value.respondBy} and in the log by ${value.includeBy}; the log had ${seen.size} entries.`
@@ -705,7 +739,7 @@ const ExpungeReceipt = (() => {
   // given: {receipt, policy, opening, proof}, each a Uint8Array; all but the receipt may be null.
   async function verify(given) {
     const names = Object.keys(STEPS).filter((name) => !["opening", "proof"].includes(name) || given[name]);
-    const state = { given, level: "none" };
+    const state = { given, level: "none", seen: [] };
     const steps = [];
     let failed = 0;
     for (const name of names) {
