@@ -30,6 +30,7 @@ class Outcome(StrEnum):
 
     SAME_WEIGHTS = "same_weights"
     EVIDENCE_AGREES = "evidence_agrees"
+    SETTINGS_DIFFER = "settings_differ"
     WEIGHTS_DIFFER = "weights_differ"
     EVIDENCE_DIFFERS = "evidence_differs"
 
@@ -92,6 +93,11 @@ def _apart(one: Sequence[float], other: Sequence[float]) -> float:
 def other_conditions(method: Mapping[str, Any], repeated: Evidence) -> list[str]:
     """What is at hand now and was not when the report's run was made: code and environment; none when all is alike."""
     return list(_other_conditions(method, repeated))
+
+
+def other_settings(method: Mapping[str, Any], repeated: Evidence) -> bool:
+    """Whether the report names other settings than the plan gives the method; other code may have other defaults."""
+    return bool(method["codeDigest"] == repeated.code_digest and method["configDigest"] != repeated.config_digest)
 
 
 def _other_conditions(method: Mapping[str, Any], repeated: Evidence) -> Iterator[str]:

@@ -32,7 +32,15 @@ from audits.protocol import Recorder, Verification, present
 from compliance import policy as policies
 from compliance.desk import Desk
 from compliance.errors import ComplianceError, InvalidInputError
-from compliance.execution.comparison import REPRODUCED, Compared, Outcome, beside, compare, other_conditions
+from compliance.execution.comparison import (
+    REPRODUCED,
+    Compared,
+    Outcome,
+    beside,
+    compare,
+    other_conditions,
+    other_settings,
+)
 from compliance.execution.inputs import Sealed, private_folder, sweep_folders
 from compliance.execution.process import EngineProcess, Engines, Progress
 from compliance.execution.repeating import Inputs, Repeater, is_noisy
@@ -256,15 +264,18 @@ class _Repetition:
     # (7): the same weights, or evidence that agrees where the method or the conditions allow no more.
     def _compare(self) -> str:
         after, made = present(self.state.predicate)["model"]["after"], present(self.state.made)
+        told = other_settings(present(self.state.predicate)["method"], made.evidence) and not is_noisy(made)
+        lie = "The report names other settings than its plan gives the method. " if told else ""
         if self.state.digest == after["digest"]:
-            self.state.outcome = Outcome.SAME_WEIGHTS
+            self.state.outcome = Outcome.SETTINGS_DIFFER if lie else Outcome.SAME_WEIGHTS
+            require(not lie, lie.rstrip())
             return f"The repeated weights are the published ones, byte for byte: {after['digest']}."
         if not is_noisy(made) and not self.state.conditions:
             self.state.outcome = Outcome.WEIGHTS_DIFFER
             found = folders.differences(folders.files(made.path), after["files"])
             raise VerificationError(
-                "From the same inputs, seed, code and environment the method makes other weights than were published: "
-                f"{folders.told(found)}. It makes {self.state.digest}, and the report is about {after['digest']}."
+                f"{lie}From the same inputs, seed, code and environment the method makes other weights than were "
+                f"published: {folders.told(found)}. It makes {self.state.digest}, not {after['digest']}."
             )
         self.state.outcome = Outcome.EVIDENCE_DIFFERS  # until it is found to agree
         self._require_evidence(made)

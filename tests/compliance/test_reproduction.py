@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class Methodical(PretendEngine):
 
     text: Callable[[Job], str] = method_of
     code: str = "c" * 64
+    settings: str = "0" * 64
     commitment: str | None = None
     found: Callable[[Job], float] = field(default=lambda _job: 0.1)
 
@@ -63,6 +65,7 @@ class Methodical(PretendEngine):
         return replace(
             made,
             code_digest=self.code,
+            config_digest=self.settings,
             environment={"threads": 1},
             seed_commitment=self.commitment if job.kind is Kind.UNLEARN else made.seed_commitment,
             findings=(finding,) if job.kind is Kind.EVALUATE else (),
@@ -107,15 +110,29 @@ def entries(desk: Services, kind: str) -> list[tuple[int, Any]]:
     return [(index, one["data"]) for index, one in enumerate(found) if one["type"] == kind]
 
 
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Services, Path]]:
-    """A desk whose batch was run by a deterministic method, and its bundle."""
-    settings = initialise(tmp_path_factory.mktemp("honest") / "desk")
-    prepare(settings, clock=Clock())
+@contextmanager
+def ended(folder: Path, engine: PretendEngine) -> Iterator[tuple[Services, Path]]:
+    """A desk whose one batch was run by `engine`, and its bundle."""
+    settings = initialise(folder / "desk")
+    prepare(settings)
     desk = open_services(settings)
     furnish(desk, 4, limit=AMPLE, ladder='"retrain"')
-    yield desk, published(desk, 0, Methodical())
+    yield desk, published(desk, 0, engine)
     desk.database.dispose()
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Services, Path]]:
+    """A batch that a deterministic method ran."""
+    with ended(tmp_path_factory.mktemp("honest"), Methodical()) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def secret(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Services, Path]]:
+    """A batch that a method ran which adds noise."""
+    with ended(tmp_path_factory.mktemp("noisy"), noisy()) as found:
+        yield found
 
 
 def test_the_same_inputs_make_the_same_weights(honest: tuple[Services, Path], tmp_path: Path) -> None:
@@ -187,6 +204,15 @@ def test_other_weights_under_other_code_are_compared_by_evidence(
     assert entries(desk, "report.reproduced")[-1][1]["outcome"] == outcome.value
 
 
+def test_a_report_of_other_settings_is_noticed(honest: tuple[Services, Path]) -> None:
+    """The cheat: the weights are the method's, and the report claims settings that nobody ran."""
+    desk, bundle = honest
+
+    found = repeated(desk, bundle, Methodical(settings="e" * 64))
+
+    assert (found.outcome, failed(found)[0]) == (Outcome.SETTINGS_DIFFER, "comparison")
+
+
 def test_an_engine_that_fails_is_no_reproduction(honest: tuple[Services, Path]) -> None:
     """Its sentence is the reason, nothing is logged, and what was opened is gone."""
     desk, bundle = honest
@@ -226,27 +252,25 @@ def test_weights_that_the_method_did_not_make_are_noticed(services: Services, tm
     assert entries(services, "report.reproduced")[-1][1]["outcome"] == "weights_differ"
 
 
-def test_a_noisy_method_is_compared_by_evidence(services: Services) -> None:
+def test_a_noisy_method_is_compared_by_evidence(secret: tuple[Services, Path]) -> None:
     """A fresh secret makes other weights; both models must measure as reported, on the report's own test items."""
-    furnish(services, 4, limit=AMPLE, ladder='"retrain"')
-    bundle = published(services, 0, noisy())
+    desk, bundle = secret
     asked: list[Job] = []
 
-    found = repeated(services, bundle, noisy(before=asked.append, found=lambda _job: 0.13))
+    found = repeated(desk, bundle, noisy(before=asked.append, found=lambda _job: 0.13))
 
     assert (found.ok, found.outcome) == (True, Outcome.EVIDENCE_AGREES)
     assert [one.agrees for one in (*found.published, *found.repeated)] == [True, True]
-    with services.read() as ledger:
+    with desk.read() as ledger:
         record = ledger.attempts(ledger.batches()[0].run_id)[-1].record
     assert [job.seed for job in asked if job.kind is Kind.EVALUATE] == [int(record["seed"])] * 2
 
 
-def test_forged_evidence_of_a_noisy_method_is_noticed(services: Services) -> None:
+def test_forged_evidence_of_a_noisy_method_is_noticed(secret: tuple[Services, Path]) -> None:
     """The cheat: numbers that nobody measured. The published weights do not show them."""
-    furnish(services, 4, limit=AMPLE, ladder='"retrain"')
-    bundle = published(services, 0, noisy(found=lambda _job: 0.1))
+    desk, bundle = secret
 
-    found = repeated(services, bundle, noisy(found=lambda _job: 0.6))
+    found = repeated(desk, bundle, noisy(found=lambda _job: 0.6))
 
     assert (found.outcome, failed(found)[0]) == (Outcome.EVIDENCE_DIFFERS, "comparison")
     assert "verbmem_f" in failed(found)[1]
@@ -278,7 +302,7 @@ def test_what_later_batches_took_away_is_put_back(services: Services) -> None:
     assert repeated(services, bundle, Methodical()).outcome is Outcome.SAME_WEIGHTS
 
     with services.transaction() as ledger:
-        later = ledger.batches()[-1].id
+        (later,) = (one.id for one in ledger.batches() if one.plan["requests"] == ["request1"])
         ledger.destroy_batch_key(batch_id=later, now=services.clock())
     ((index, data),) = entries(services, "batch.key_destroyed")
     name, why = failed(repeated(services, bundle, Methodical()))
@@ -287,30 +311,33 @@ def test_what_later_batches_took_away_is_put_back(services: Services) -> None:
     assert "2 of the retained records" in why
 
 
-def test_sealed_inputs_that_were_exchanged_are_noticed(services: Services) -> None:
+def test_sealed_inputs_that_were_exchanged_are_noticed(honest: tuple[Services, Path]) -> None:
     """The cheat: another forget set is sealed under the batch's key, so that a repeat would find what was published."""
-    furnish(services, 4, limit=AMPLE, ladder='"retrain"')
-    bundle = published(services, 0, Methodical())
-    with services.read() as ledger:
+    desk, bundle = honest
+    with desk.read() as ledger:
         batch = ledger.batches()[0]
         key = ledger.batch_key(batch.id)
-    raw = services.store.open_bytes(services.vault, key, batch_id=batch.id, name="forget")
-    half = raw.splitlines(keepends=True)[0]
-    services.store.seal_bytes(services.vault, key, half, batch_id=batch.id, name="forget")
+    raw = desk.store.open_bytes(desk.vault, key, batch_id=batch.id, name="forget")
 
-    name, why = failed(repeated(services, bundle, Methodical()))
+    try:
+        half = raw.splitlines(keepends=True)[0]
+        desk.store.seal_bytes(desk.vault, key, half, batch_id=batch.id, name="forget")
+        name, why = failed(repeated(desk, bundle, Methodical()))
+    finally:
+        desk.store.seal_bytes(desk.vault, key, raw, batch_id=batch.id, name="forget")
 
     assert (name, "planned" in why) == ("sealed inputs", True)
 
 
-def test_what_a_killed_repetition_had_opened_is_swept(services: Services) -> None:
+def test_what_a_killed_repetition_had_opened_is_swept(honest: tuple[Services, Path]) -> None:
     """A folder that no living process holds goes with the housekeeping; one in use stays."""
-    root = services.store.root / FOLDER
+    desk, _ = honest
+    root = desk.store.root / FOLDER
     with private_folder(root) as used:
         (left := root / "left").mkdir()
         (left / "forget.jsonl").write_text("a person")
 
-        sweep_reproductions(services)
+        sweep_reproductions(desk)
 
         assert (used.is_dir(), used.stat().st_mode & 0o777, left.exists()) == (True, 0o700, False)
     assert not used.exists()
