@@ -40,11 +40,16 @@ _LEVEL = "EXPUNGE_"
 def summarise(verdict: Verification, envelope: bytes, *, verifier: str, at: str, signer: keys.Signer) -> bytes:
     """The signed summary of a verification of the report in `envelope`; `verifier` is a URI, `at` RFC 3339 in UTC.
 
-    `ValueError` when the verification did not pass.
+    `ValueError` when the verification did not pass, or when the verifier's own check would refuse the summary.
     """
-    expect(verdict.ok and verdict.payload is not None, "Only a verification that passed is summarised.")
-    summary = _summary(verdict.payload or b"", envelope, verifier=verifier, at=at)
-    return dsse.sign(summary, payload_type=dsse.INTOTO, signer=signer)
+    payload = verdict.payload or b""
+    expect(verdict.ok and payload, "Only a verification that passed is summarised.")
+    raw = dsse.sign(_summary(payload, envelope, verifier=verifier, at=at), payload_type=dsse.INTOTO, signer=signer)
+    try:
+        verify_summary(raw, payload=payload, envelope=envelope, public_key=signer.public_key)
+    except VerificationError as fault:
+        raise ValueError(f"The summary would not be believed. {fault}") from fault
+    return raw
 
 
 def verify_summary(raw: bytes, *, payload: bytes, envelope: bytes, public_key: bytes) -> str:

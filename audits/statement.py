@@ -35,6 +35,7 @@ from audits.strict import load_json
 PREDICATE_TYPE = "https://expunge.example/unlearning-report/v1"
 SCHEMA = Schema.load("unlearning-report-v1")
 MAX_BYTES = 16 * 1024 * 1024
+MOST_VERSIONS = 24  # earlier ones that a report tells of, as the schema has it
 _SHOWN = 5
 _BOUNDED = ("certified", "conditional")
 GUARD, SUPPRESSION = "guard/", "suppression"

@@ -23,6 +23,7 @@
 
 Then, as far as there is something to hold them against (numbered on in this order):
 
+    companions                 (where there are some) the files for other tools say what the report says
     model                      (with a model folder) the model at hand is the one reported on
     whole log                  (with a copy of the log) it extends the report's checkpoint; every entry parses, in order
     key validity, ...          steps 15 to 18 and 20 again, over all entries
@@ -43,6 +44,7 @@ from audits import (
     bundle,
     canaries,
     claims,
+    companion,
     dsse,
     excerpt,
     gates,
@@ -122,6 +124,8 @@ def verify(
     _run_claims(recorder, state, lambda: present(state.shown))
     recorder.run("times", lambda: _check_times(state))
     recorder.run("earlier reports", lambda: claims.earlier_reports(present(state.shown), present(state.predicate)))
+    if state.files.keys() & bundle.OPTIONAL.keys():
+        recorder.run("companions", lambda: _check_companions(state))
     if model is not None:
         recorder.run("model", lambda: _check_model(state, model))
     if log is not None:
@@ -310,7 +314,7 @@ def _check_excerpt(state: _State) -> str:
         predicate,
         index=index,
         root_at=found.root_at,
-        whole=False,
+        whole=found.start == 0,
     )
     return f"Entries {found.start} to {index} of the log are here, complete, and {len(found.singles)} older one(s)."
 
@@ -319,6 +323,19 @@ def _check_excerpt(state: _State) -> str:
 def _check_times(state: _State) -> str:
     cosigned = _cosigned(present(state.policy), present(state.report_proof).checkpoint)
     return claims.times(present(state.shown), present(state.predicate), cosigned)
+
+
+# With files for other tools: they are of this report, and signed by keys that the log registers.
+def _check_companions(state: _State) -> str:
+    shown = present(state.shown)
+    return companion.check(
+        state.files,
+        present(state.predicate),
+        state.payload,
+        envelope=state.files[bundle.REPORT],
+        register=shown.history.register,
+        index=shown.index,
+    )
 
 
 # With a copy of the log: it is the log of the report, grown, and nothing in it is malformed or out of order.

@@ -17,7 +17,6 @@ _BAR = 26.0  # where in its row a line lies, below its name
 _REACH = 2.6  # margins to each side; what lies further out ends in an arrow
 _LOW, _HIGH = 150.0, 16.0  # the ordinates of a graph's lower and upper end
 _START, _STOP = 46.0, 318.0
-_SHOWN = 24
 
 
 def glance(results: Sequence[GateResultJson]) -> str:
@@ -138,7 +137,7 @@ def row_of(predicate: Predicate) -> list[Version]:
         "epsilon": None if certificate is None else certificate["epsilon"],
         "units": None if certificate is None else certificate["unitsDeletedSinceBase"],
     }
-    return [*predicate.get("history", [])[-_SHOWN:], now]
+    return [*predicate.get("history", []), now]
 
 
 def _trend(name: str, rows: Sequence[Version]) -> str:

@@ -1,10 +1,70 @@
-"""Files that lie beside a report for other people's tools; none of them is needed to verify it."""
+"""Files that lie beside a report for other people's tools; none of them is needed to verify it (`docs/adr/0032`).
 
-from pathlib import Path
+| file | for | rests on |
+|---|---|---|
+| `model.oms.sigstore.json` | OpenSSF Model Signing | the report's own digests, under the model key |
+| `report.pdf` | people, archives | the payload alone; the envelope is attached, PAdES under the model key |
+| `timestamp.tsr` | who trusts a timestamping authority | the envelope; only where an authority is configured |
+| `report.vsa.dsse.json` | tools that read SLSA summaries | our verifier's verdict, so it is made last |
 
+What can't be had (an authority that is silent, a text that can't be typeset) is left out, with a line in the program's
+log. A wrong companion would be worse than none: the verifier holds each that it can read against the report.
+"""
+
+import structlog
+import typst
+
+from audits import companion, oms, statement
+from audits.protocol import Verification
+from compliance import timestamps
 from compliance.desk import Desk
+from compliance.errors import InvalidInputError
+from compliance.ledger.entries import rfc3339
+from compliance.rendering import pades, pdf
+
+_log = structlog.get_logger("expunge.companions")
 
 
-def companions(desk: Desk, *, payload: bytes, envelope: bytes, folder: Path) -> dict[str, bytes]:  # noqa: ARG001
-    """The companions of the report in `payload` on the model in `folder`, by name."""
-    return {}
+def companions(desk: Desk, *, payload: bytes, envelope: bytes) -> dict[str, bytes]:
+    """The companions of the report in `payload`, by name, but for the summary."""
+    predicate, signer = statement.parse(payload), desk.signers["model"]
+    files = predicate["model"]["after"]["files"]
+    made = {
+        companion.MODEL: oms.build(name=companion.model_name(predicate), files=files, signer=signer),
+        companion.PRINT: _print(desk, payload, envelope),
+        companion.STAMP: _stamp(desk, envelope),
+    }
+    return {name: raw for name, raw in made.items() if raw is not None}
+
+
+def summary(desk: Desk, verdict: Verification, envelope: bytes) -> dict[str, bytes]:
+    """The summary of our own verification of the report in `envelope`, which passed."""
+    raw = companion.summarise(
+        verdict,
+        envelope,
+        verifier=f"https://{desk.settings.origin}",
+        at=rfc3339(desk.clock()),
+        signer=desk.signers["report"],
+    )
+    return {companion.SUMMARY: raw}
+
+
+def _print(desk: Desk, payload: bytes, envelope: bytes) -> bytes | None:
+    try:
+        plain = pdf.render(payload, envelope)
+    except typst.TypstError as fault:
+        _log.warning("the report goes out without a PDF", why=fault.message)
+        return None
+    return pades.sign(plain, signer=desk.signers["model"], name=desk.settings.organisation, at=desk.clock())
+
+
+def _stamp(desk: Desk, envelope: bytes) -> bytes | None:
+    url, certificate = desk.settings.tsa_url, desk.settings.tsa_certificate
+    if certificate is None:
+        return None
+    try:
+        authority = timestamps.Authority(url=url, chain=timestamps.load_chain(certificate))
+    except InvalidInputError as fault:
+        _log.warning("the report goes out without a timestamp", why=str(fault))
+        return None
+    return timestamps.stamp(authority, envelope, now=desk.clock())

@@ -19,7 +19,7 @@ from audits import budget, bundle, dsse, excerpt, mechanisms, statement, verify
 from audits import policy as trust
 from audits.render import html
 from compliance import policy as policies
-from compliance.certification.companions import companions
+from compliance.certification.companions import companions, summary
 from compliance.certification.report import ended_attempts, entries_needed, is_interim, predicate_of
 from compliance.desk import Desk
 from compliance.errors import ConflictError, UnavailableError
@@ -55,7 +55,7 @@ def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) ->
         bundle.EVIDENCE: attempt.record["numbers"].encode(),
         bundle.PAGE: html.page(logged.payload),
         bundle.LEDGER: _excerpt(published, logged),
-        **companions(desk, payload=logged.payload, envelope=envelope, folder=weights),
+        **companions(desk, payload=logged.payload, envelope=envelope),
     }
     partial = _write_bundle(_partial(desk, batch, interim=is_interim(attempt)), files)
     verdict = verify.verify(partial, desk.policy_text(), model=weights)
@@ -64,6 +64,7 @@ def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) ->
         step = f"step {failed.n} ({failed.name})"
         message = f"our own verifier rejected the report at {step}, so nothing was published: {failed.why}"
         raise UnavailableError(message, code="report-rejected")
+    _write(partial, summary(desk, verdict, envelope))
     _publish(desk, claim, batch, attempt, hashlib.sha256(logged.payload).hexdigest())
 
 
@@ -145,9 +146,13 @@ def _partial(desk: Desk, batch: BatchView, *, interim: bool) -> Path:
 def _write_bundle(folder: Path, files: dict[str, bytes]) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    _write(folder, files)
+    return folder
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    return folder
 
 
 def _publish(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView, report_digest: str) -> None:

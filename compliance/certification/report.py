@@ -8,6 +8,7 @@ from audits import approval, log, statement
 from audits.history import FINAL, RECEIVED, STATE
 from compliance import policy as policies
 from compliance.certification.guarantee import guarantee_of, limits_of
+from compliance.certification.versions import earlier_versions
 from compliance.errors import ConflictError
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import AttemptOutcome
@@ -84,6 +85,7 @@ def predicate_of(
         "previousReportDigest": None if span.previous is None else span.previous.digest,
         "unpublishedReports": list(span.unpublished),
         "witnessed": witnessed,
+        **({"history": earlier} if (earlier := earlier_versions(ledger, model.id)) else {}),
     }
 
 

@@ -77,6 +77,13 @@ def test_a_failed_verification_has_no_summary() -> None:
         companion.summarise(failed, ENVELOPE, verifier=VERIFIER, at=AT, signer=DESK.report_key)
 
 
+@pytest.mark.parametrize("changes", [{"verifier": "somebody"}, {"at": "yesterday"}], ids=["verifier", "time"])
+def test_a_summary_that_nobody_would_believe(changes: dict[str, str]) -> None:
+    """A verifier without an address, or a time that is none, is our own mistake and makes no summary."""
+    with pytest.raises(ValueError, match="would not be believed"):
+        summary(**changes)
+
+
 def test_companions_that_agree() -> None:
     """Signature and summary of this report are accepted, and what is not read here is said not to be."""
     key = ModelKey()
@@ -128,7 +135,6 @@ def test_a_summary_of_another_report() -> None:
         summary(signer=signing_key("report", 9)),
         dsse.sign(raw, payload_type=dsse.INTOTO, signer=DESK.report_key),
         dsse.sign(b"{}", payload_type=dsse.INTOTO, signer=DESK.report_key),
-        summary(verifier="somebody"),
         ENVELOPE,
     ]
     for cheat in cheats:

@@ -107,8 +107,14 @@ def test_no_line_leaves_the_picture(low: float, width: float, direction: str) ->
     assert all(0 <= float(one) <= 340 for one in NUMBER.findall(drawn))
 
 
-def test_a_report_says_no_more_than_24_versions() -> None:
-    """A long history is drawn for its newest versions only, and still readable."""
-    told = series.row_of(cast("Predicate", later(40)))
+def test_a_report_tells_of_no_more_versions_than_it_may() -> None:
+    """More earlier versions than the schema has room for are refused."""
+    assert statement.faults(statement_of(later(statement.MOST_VERSIONS))) == []
+    assert statement.faults(statement_of(later(statement.MOST_VERSIONS + 1))) != []
 
-    assert [one["version"] for one in told] == [*range(18, 42), 42]
+
+def test_a_row_ends_with_this_version() -> None:
+    """The report's own version stands last in its row."""
+    told = series.row_of(cast("Predicate", later(5)))
+
+    assert [one["version"] for one in told] == [2, 3, 4, 5, 6, 7]
