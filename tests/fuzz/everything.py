@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from functools import cache
 
-from tests.fuzz import parts, wholes
+from tests.fuzz import histories, parts, wholes
 from tests.fuzz.target import Outcome, Target, run
 
 
 @cache
 def targets() -> tuple[Target, ...]:
     """Every target, by name; made once a process."""
-    return (*parts.targets(), *wholes.targets())
+    return (*parts.targets(), *wholes.targets(), *histories.targets())
 
 
 def divided(total: int) -> list[tuple[Target, int]]:
