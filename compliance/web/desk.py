@@ -20,7 +20,7 @@ from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import FINAL, ItemState, RequestState, RunState
 from compliance.ledger.views import BatchView, ItemView, MatchView, ModelView, RequestView, Subject
 from compliance.regimes import REGIMES
-from compliance.web import sessions, words
+from compliance.web import approving, sessions, words
 from compliance.web.forms import Form, read_form
 from compliance.web.rendering import Renderer, see_other
 from compliance.web.reports import has_report, report_page
@@ -137,9 +137,14 @@ class DeskPages:
         """One request with everything needed to decide on it."""
         return self._request_page(request)
 
-    def approve(self, request: Request, _form: Form) -> Response:
-        """Agree."""
-        return self._act(request, lambda request_id: intake.approve(self.desk, request_id=request_id, actor=_ACTOR))
+    def approve(self, request: Request, form: Form) -> Response:
+        """Agree, with what an approver signed in the browser where approvers have keys."""
+        return self._act(
+            request,
+            lambda request_id: intake.approve(
+                self.desk, request_id=request_id, actor=_ACTOR, approval=approving.signed(form)
+            ),
+        )
 
     def deny(self, request: Request, form: Form) -> Response:
         """Refuse, with a code and reasons."""
@@ -225,13 +230,16 @@ class DeskPages:
             items = [self._item(ledger, item) for item in ledger.items(view.id)]
             history = ledger.history(view.id)
             matches = _grouped(ledger, ledger.matches(view.id))
+            to_sign = approving.to_sign(ledger, view, now=self.desk.clock())
         if subject is not None:
             self._add_texts(matches)
         regime = REGIMES[view.regime]
         row = self._row(view, self.desk.clock())
-        return self._page(
+        page = self._page(
             request,
             "desk_request.html",
+            to_sign=to_sign,
+            script=approving.script(),
             status=HTTPStatus.CONFLICT if message else HTTPStatus.OK,
             view=view,
             progress=row.progress,
@@ -251,6 +259,7 @@ class DeskPages:
             form=form or Form({}, genuine=True),
             failed=failed,
         )
+        return approving.allow_script(page) if to_sign else page
 
     def _add_texts(self, matches: list[dict[str, str]]) -> None:
         """Show what was found, so that a person of the same name can be told apart."""

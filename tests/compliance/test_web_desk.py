@@ -7,6 +7,8 @@ from html import unescape
 import pytest
 from fastapi.testclient import TestClient
 
+from audits import keys
+from audits.strict import encode_base64
 from compliance.ledger.lifecycle import RequestState
 from compliance.notices import deliver, mailer
 from compliance.web import create_pages
@@ -205,3 +207,48 @@ def test_the_tiles_count_open_requests_on_both_lists(services: Services, operato
 
     for path in ("/desk", "/desk?ended"):
         assert "<b>1</b> open" in operator.get(path).text
+
+
+def enrolled(services: Services) -> keys.SigningKey:
+    """An approver's key that the desk knows."""
+    key = keys.generate("approver")
+    data = keys.registration(key, "approver")
+    with services.transaction() as ledger:
+        ledger.register_key(
+            key_id=key.key_id, role="approver", public_key=key.public_key, data=data, now=services.clock()
+        )
+    return key
+
+
+def test_an_operator_without_the_approvers_key_approves_nothing(services: Services, operator: TestClient) -> None:
+    """Once an approver is known, a click alone is refused, and so is a made-up signature."""
+    enrolled(services)
+    request_id = matched(services)
+    path = f"/desk/requests/{request_id}"
+    page = operator.get(path)
+    said = unescape(page.text.partition('name="statement" value="')[2].partition('"')[0])
+
+    for fields in (
+        {},
+        {"statement": "x", "signature": "AAAA", "key_id": "0" * 64},
+        {"statement": said, "signature": "AAAA", "key_id": "0" * 64},
+    ):
+        assert submit(operator, f"{path}/approve", fields, page=path).status_code == 409
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    with services.read() as ledger:
+        assert ledger.request(request_id).state is RequestState.MATCHED
+
+
+def test_an_approvers_signature_approves(services: Services, operator: TestClient) -> None:
+    """What the page shows to be signed is accepted with the approver's signature over it."""
+    key = enrolled(services)
+    request_id = matched(services)
+    path = f"/desk/requests/{request_id}"
+    said = unescape(operator.get(path).text.partition('name="statement" value="')[2].partition('"')[0])
+
+    fields = {"statement": said, "signature": encode_base64(key.sign(said.encode())), "key_id": key.key_id}
+    submit(operator, f"{path}/approve", fields, page=path)
+
+    with services.read() as ledger:
+        assert ledger.request(request_id).state is RequestState.APPROVED
+        assert [event.kind for event in ledger.history(request_id)][-3] == "request.approved"
