@@ -1,0 +1,88 @@
+"""What lies beside a published report: all of it of this report, and read by tools that are not ours."""
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import pytest
+from model_signing import verifying
+from pyhanko.pdf_utils.reader import PdfFileReader
+from pyhanko.sign.validation import validate_pdf_signature
+from pyhanko_certvalidator import ValidationContext
+from pypdf import PdfReader
+
+from audits import companion, dsse, oms, statement, verify
+from compliance import timestamps
+from compliance.certification.companions import companions
+from compliance.execution.run import run
+from compliance.wiring import Services, system_clock
+from tests.compliance.pretence import engines, furnish, planned
+from tests.compliance.test_stamps import authority, reply, served
+
+__all__ = ["authority"]  # a fixture
+pytestmark = pytest.mark.timeout(120)
+AMPLE = 60.0
+
+
+def stamped(desk: Services, url: str, chain: Path) -> Services:
+    """The desk with a timestamping authority in its settings, and with the authority's clock: the machine's."""
+    settings = desk.settings.model_copy(update={"tsa_url": url, "tsa_certificate": chain})
+    return dataclasses.replace(desk, settings=settings, clock=system_clock)
+
+
+def published(desk: Services, people: int = 4) -> Path:
+    """The bundle of a batch that was just published."""
+    furnish(desk, people, limit=AMPLE)
+    assert run(desk, planned(desk, 0), engines=engines())
+    (bundle,) = (desk.settings.workdir / "bundles").iterdir()
+    return bundle
+
+
+def test_a_bundle_has_its_companions(services: Services, authority: Path, tmp_path: Path) -> None:
+    """Model Signing's tool, PyHanko, RFC 3161's client and our verifier each find their file, and find it good."""
+    with served(lambda request: (200, "application/timestamp-reply", reply(authority, request))) as url:
+        bundle = published(stamped(services, url, authority / "chain.pem"))
+    envelope = (bundle / companion.REPORT).read_bytes()
+    predicate = statement.parse(dsse.parse(envelope)[1])
+    weights = services.store.model_path(predicate["model"]["after"]["digest"])
+    verdict = verify.verify(bundle, services.policy_text(), model=weights)
+    (tmp_path / "model.pem").write_bytes(oms.pem(oms.public_key(services.signers["model"].public_key)))
+    printed = (bundle / companion.PRINT).read_bytes()
+    signature = PdfFileReader(io.BytesIO(printed)).embedded_signatures[0]
+
+    assert verdict.ok, [one for one in verdict.steps if not one.ok]
+    assert "companions" in [one.name for one in verdict.steps]
+    verifying.Config().use_elliptic_key_verifier(public_key=tmp_path / "model.pem").verify(
+        weights, bundle / companion.MODEL
+    )
+    trusted = ValidationContext(trust_roots=[signature.signer_cert], moment=system_clock())
+    assert validate_pdf_signature(signature, trusted).bottom_line
+    assert dict(PdfReader(io.BytesIO(printed)).attachments) == {companion.REPORT: [envelope]}
+    chain = timestamps.load_chain(authority / "chain.pem")
+    timestamps.verify((bundle / companion.STAMP).read_bytes(), envelope, chain)
+    summary = json.loads(dsse.parse((bundle / companion.SUMMARY).read_bytes())[1])
+    assert summary["predicate"]["verificationResult"] == "PASSED"
+
+
+def test_a_companion_of_another_report_is_noticed(services: Services) -> None:
+    """A model's signature that was exchanged in a bundle fails the verifier's step of that name."""
+    bundle = published(services)
+    stranger = json.loads((bundle / companion.MODEL).read_text())
+    stranger["verificationMaterial"]["publicKey"]["hint"] = "0" * 64
+    (bundle / companion.MODEL).write_text(json.dumps(stranger))
+    verdict = verify.verify(bundle, services.policy_text())
+
+    assert [one.name for one in verdict.steps if not one.ok] == ["companions"]
+
+
+def test_a_report_without_a_stamp_goes_out(services: Services, tmp_path: Path) -> None:
+    """An authority that is not there, or whose certificates can't be read, costs the stamp and nothing else."""
+    bundle = published(services)
+    envelope = (bundle / companion.REPORT).read_bytes()
+    told = {"payload": dsse.parse(envelope)[1], "envelope": envelope}
+    (tmp_path / "chain.pem").write_text("nothing")
+    unreadable = stamped(services, "http://127.0.0.1:9/", tmp_path / "chain.pem")
+
+    assert not (bundle / companion.STAMP).exists()
+    assert set(companions(unreadable, **told)) == {companion.MODEL, companion.PRINT}
