@@ -9,15 +9,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from audits import note, receipt
 from audits import opening as openings
 from audits import policy as policies
-from audits import receipt
 from audits.protocol import Verification
 from audits.verify import verify
 
 OK, FAILED, USAGE = 0, 1, 2
 _BUNDLE_EXAMPLE = """example:
   python -m audits verify bundles/2 --policy trust/tlog-policy --model models/2
+  python -m audits verify bundles/2 --policy trust/tlog-policy --log mirror --since old-checkpoint
 
 The policy must come from somewhere else than the bundle: from the controller's
 website, from a supervisory authority, or from a report verified earlier."""
@@ -31,15 +32,20 @@ promise was kept."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command == "verify" and options.since is not None and options.log is None:
+        parser.error("an older checkpoint is compared with a copy of the log: give one with --log DIR")
     policy = None if options.policy is None else _read(options.policy, policies.MAX_BYTES)
-    if options.command == "verify":
-        result = verify(options.path, policy, model=options.model)
-    else:
-        result = _receipt(options, policy)
+    result = _verify(options, policy) if options.command == "verify" else _receipt(options, policy)
     text = json.dumps(result.to_json()) if options.json else _for_people(result)
     sys.stdout.write(text + "\n")
     return OK if result.ok else FAILED
+
+
+def _verify(options: argparse.Namespace, policy: bytes | None) -> Verification:
+    since = None if options.since is None else _read(options.since, note.MAX_BYTES)
+    return verify(options.path, policy, model=options.model, log=options.log, since=since)
 
 
 def _receipt(options: argparse.Namespace, policy: bytes | None) -> Verification:
@@ -58,12 +64,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m audits", description="Verify reports and receipts offline.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _command(commands.add_parser("verify", help="verify a report's bundle"), "BUNDLE", _BUNDLE_EXAMPLE)
-    commands.choices["verify"].add_argument(
-        "--model", type=_folder, metavar="DIR", help="also compare this model folder"
-    )
+    _bundle_options(commands.choices["verify"])
     _command(commands.add_parser("receipt", help="verify a request's receipt"), "FILE", _RECEIPT_EXAMPLE)
     _receipt_options(commands.choices["receipt"])
     return parser
+
+
+def _bundle_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=_folder, metavar="DIR", help="also compare this model folder")
+    parser.add_argument("--log", type=_folder, metavar="DIR", help="a copy of the log: check against every entry of it")
+    parser.add_argument(
+        "--since", type=_existing, metavar="FILE", help="an older signed checkpoint that the log must extend"
+    )
 
 
 def _receipt_options(parser: argparse.ArgumentParser) -> None:

@@ -49,7 +49,7 @@ def show(*, report_id: ReportId, workdir: Workdir = CURRENT, as_json: Json = Fal
     """Show what a report says: what was done, what was measured, which gates held, what it does not claim."""
     with open_desk(workdir) as desk, desk.read() as ledger:
         view = ledger.report(report_id)
-        value = _value(desk, ledger, view) | {"statement": _predicate(desk, ledger, view)}
+        value = _value(desk, ledger, view) | {"statement": _predicate(ledger, view)}
     answer(value, as_json=as_json, people=_shown)
 
 
@@ -88,13 +88,25 @@ def verify(
         Path | None,
         typer.Option("--model", metavar="DIR", exists=True, file_okay=False, help="Compare this model folder too."),
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", metavar="DIR", exists=True, file_okay=False, help="Check against this copy of the log."),
+    ] = None,
+    since: Annotated[
+        Path | None,
+        typer.Option("--since", metavar="FILE", exists=True, dir_okay=False, help="An older checkpoint to extend."),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Verify a bundle offline in numbered steps; exit 1 unless every step holds.
 
-    Without --policy nothing can be trusted: the keys that the bundle claims are printed, and the answer is no.
+    Without --policy nothing can be trusted: the keys that the bundle claims are printed, and the answer is no. With
+    --log the report is held against every entry of the log, and with --since against an older signed checkpoint.
     """
-    found = verify_bundle(bundle, None if policy is None else read_text(policy), model=model)
+    if since is not None and log is None:
+        raise InvalidInputError("--since is compared with a copy of the log: name one with --log", code="no-log")
+    trusted, older = (None if path is None else read_text(path) for path in (policy, since))
+    found = verify_bundle(bundle, trusted, model=model, log=log, since=older)
     answer(found.to_json(), as_json=as_json, people=verdict)
     return int(not found.ok)
 
@@ -107,7 +119,7 @@ def schema(*, as_json: Json = False) -> None:
 
 
 def _value(desk: Services, ledger: Ledger, view: ReportView) -> dict[str, Any]:
-    said = _predicate(desk, ledger, view)
+    said = _predicate(ledger, view)
     return {
         "id": view.id,
         "batch_id": view.batch_id,
@@ -128,10 +140,10 @@ def _bundle(desk: Services, view: ReportView) -> Path | None:
     return path if path.is_dir() else None
 
 
-def _predicate(desk: Services, ledger: Ledger, view: ReportView) -> Mapping[str, Any]:
+def _predicate(ledger: Ledger, view: ReportView) -> Mapping[str, Any]:
     """What the envelope says, once its signature holds: a changed row must not be shown as a report."""
-    key = ledger.service_key(desk.signers["report"].key_id).public_key
-    payload = dsse.verify(view.envelope, payload_type=dsse.INTOTO, public_key=key)
+    key = ledger.report_key(view)
+    payload = dsse.verify(view.envelope, payload_type=dsse.INTOTO, public_key=key.public_key)
     return statement.parse(payload)
 
 

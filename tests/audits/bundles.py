@@ -18,14 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audits import (
     accountant,
-    approval,
     bundle,
     dsse,
     excerpt,
     gates,
     intoto,
     log,
-    merkle,
     model,
     policy,
     statement,
@@ -35,23 +33,13 @@ from audits.errors import VerificationError
 from audits.keys import Role, SigningKey, key_id, registration
 from audits.predicate import Predicate
 from audits.render import html
+from tests.audits.story import BATCH, FILED, REQUESTS, Shelf, Story, commitment
 
 VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors"
 ORIGIN = "log.expunge.example/desk"
 AT = "2026-11-20T15:04:05Z"
 REPORT_INDEX = 21
 WITNESSED_AT = 1_795_187_100  # a minute after the report was logged
-REQUESTS: Mapping[str, str] = {
-    "request-01": "approved",
-    "request-02": "approved",
-    "request-03": "approved",
-    "request-04": "denied",
-}
-BATCH = [one for one, state in REQUESTS.items() if state == "approved"]
-FILED, DECIDED, PLANNED = "2026-11-18T09:00:00Z", "2026-11-19T09:00:00Z", "2026-11-20T13:50:00Z"
-EARLIER = ("2026-11-20T13:51:00Z", "2026-11-20T13:57:00Z", "2026-11-20T14:05:00Z")
-LAST = ("2026-11-20T14:10:00Z", "2026-11-20T14:40:00Z", "2026-11-20T15:01:30Z")
-
 MODEL_FILES: Mapping[str, bytes] = {
     "config.json": b'{"hidden_size": 64}\n',
     "model.safetensors": bytes(range(256)) * 8,
@@ -75,11 +63,6 @@ def file_digests(contents: Mapping[str, bytes]) -> dict[str, model.FileDigest]:
         name: model.FileDigest(sha256=hashlib.sha256(raw).hexdigest(), size=len(raw))
         for name, raw in sorted(contents.items())
     }
-
-
-def commitment(request_id: str) -> str:
-    """What the log commits to for a request."""
-    return hex_digest(f"the person behind {request_id}")
 
 
 def estimate(value: float, low: float, high: float, n: int = 24) -> dict[str, Any]:
@@ -249,60 +232,6 @@ def attempts(results: list[dict[str, Any]], weights: str) -> list[dict[str, Any]
 
 
 @dataclass(kw_only=True)
-class Story:
-    """A log as it is written, and where it has what a report names."""
-
-    entries: list[bytes] = field(default_factory=list)
-    ended: dict[str, int] = field(default_factory=dict)
-    since: int = 0
-    plan: int = 0
-    seed: int = 0
-
-    def add(self, type: str, at: str = FILED, **data: Any) -> int:  # noqa: A002, ANN401 - an entry's own words
-        """One more entry; its index."""
-        salt = f"{len(self.entries):032x}"
-        self.entries.append(log.entry(type=type, at=at, salt=salt, data=data))
-        return len(self.entries) - 1
-
-    def file(self, request_id: str) -> None:
-        """A request arrives."""
-        told: dict[str, Any] = {"regime": "gdpr", "scope": "records", "door": "web", "test": False}
-        about = {"requestId": request_id, "commitment": commitment(request_id), "respondBy": "2026-12-18"}
-        self.add("request.received", **about, **told)
-
-    def decide(self, request_id: str, state: str, approver: SigningKey | None, at: str = DECIDED) -> None:
-        """A request's decision, signed where there is an approver."""
-        if approver is not None and state == "approved":
-            about = {"request_id": request_id, "commitment": commitment(request_id)}
-            raw = approval.statement(**about, approved_at=at)
-            self.add(approval.REQUEST_APPROVED, at, **approval.sign(raw, approver))
-        self.add("request.state", at, requestId=request_id, state=state)
-
-    def batch(self, attempts: Sequence[Mapping[str, Any]], evidence: str) -> None:
-        """A plan, the requests that were queued for it, and its attempts."""
-        told = {"batchId": "batch-41", "modelId": "model-1", "planDigest": hex_digest("plan"), "items": len(BATCH)}
-        self.plan = self.add("batch.planned", PLANNED, **told)
-        for one in BATCH:
-            self.add("item.state", PLANNED, itemId=f"item-{one}", requestId=one, batchId="batch-41", state="queued")
-        for attempt in attempts:
-            last = attempt is attempts[-1]
-            self.attempt(attempt, LAST if last else EARLIER, evidence if last else hex_digest("other evidence"))
-
-    def attempt(self, attempt: Mapping[str, Any], times: tuple[str, str, str], evidence: str) -> None:
-        """One attempt from its start to its end; `seed` is the log's size when the weights were fixed."""
-        name, weights = attempt["attemptId"], attempt["weightsDigest"]
-        run = {"batchId": "batch-41", "runId": "run-1", "epoch": 1, "rung": attempt["rung"]}
-        self.add("attempt.started", times[0], attemptId=name, **run)
-        self.add("attempt.weights_fixed", times[1], attemptId=name, digest=weights)
-        self.seed = len(self.entries)
-        told = {"outcome": attempt["outcome"], "code": attempt["code"] or "", "weightsDigest": weights}
-        judged = [one["outcome"] for one in attempt["gates"]]
-        self.ended[name] = self.add(
-            "attempt.finished", times[2], attemptId=name, **told, evidenceDigest=evidence, gates=judged
-        )
-
-
-@dataclass(kw_only=True)
 class Desk:
     """An operator with a log and its keys; change a field to make a cheat."""
 
@@ -312,6 +241,7 @@ class Desk:
     witness_key: SigningKey = field(default_factory=lambda: signing_key("witness", 4))
     approver_key: SigningKey | None = None
     witnessed: bool = False
+    cosigned_at: int = WITNESSED_AT
     second: bool = False
     model_files: Mapping[str, bytes] = field(default_factory=lambda: dict(MODEL_FILES))
 
@@ -428,7 +358,7 @@ class Desk:
         told = value["evidence"]["seedCheckpoint"]
         seed = log.evaluation_seed(size=told["size"], root=bytes.fromhex(told["root"]))
         if told["size"] == settled["seedCheckpoint"]["size"] and value["evidence"]["seed"] == str(seed):
-            value["evidence"] |= {"seed": settled["seed"], "seedCheckpoint": settled["seedCheckpoint"]}  # type: ignore[typeddict-item]
+            value["evidence"] |= {"seed": settled["seed"], "seedCheckpoint": settled["seedCheckpoint"]}
         return value
 
     def evidence(self, found: list[dict[str, Any]]) -> bytes:
@@ -494,7 +424,7 @@ class Desk:
         """The log's checkpoint, cosigned when the desk has a witness."""
         signed = whole.checkpoint(self.log_key)
         if self.witnessed:
-            line = witness.cosign(signed, name="witness.example/w1", signer=self.witness_key, time=WITNESSED_AT)
+            line = witness.cosign(signed, name="witness.example/w1", signer=self.witness_key, time=self.cosigned_at)
             signed = witness.add(signed, line)
         return signed
 
@@ -505,27 +435,6 @@ class Desk:
         if self.witnessed:
             witnesses = [("w1", witness.vkey("witness.example/w1", self.witness_key.public_key))]
         return policy.format_policy(log_vkey=vkey, witnesses=witnesses)
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """A log under one checkpoint, as excerpts are cut from it."""
-
-    all: list[bytes]
-    whole: log.Log
-    checkpoint: str
-
-    def entries(self, start: int, stop: int) -> list[bytes]:
-        """The entries [start, stop)."""
-        return self.all[start:stop]
-
-    def range_proof(self, start: int, stop: int) -> merkle.RangeProof:
-        """The proof of that range."""
-        return self.whole.range_proof(start, stop)
-
-    def proof(self, index: int) -> str:
-        """The `.tlog-proof` of one entry."""
-        return self.whole.proof(index, self.checkpoint)
 
 
 def raw_payload(predicate: Predicate) -> bytes:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from audits import log, opening, receipt, register, statement, tiles, witness
-from tests.audits import bundles
-from tests.audits.bundles import ORIGIN, Desk, commitment, hex_digest, signing_key, write
+from tests.audits import story
+from tests.audits.bundles import ORIGIN, Desk, hex_digest, signing_key, write
 
 FILED = "2026-11-20T15:04:05Z"
 PROMISED = "2026-11-21T15:04:05Z"
@@ -276,8 +276,8 @@ def test_reports_say_what_became_of_the_request(tmp_path: Path) -> None:
     made = [*DESK.entries(), DESK.logged(DESK.predicate(), _payload())]
     logged, unlogged = Operator(after=made[3:]), Operator()
     text = logged.receipt(
-        commitment=commitment("request-01"),
-        received_at=bundles.FILED,
+        commitment=story.commitment("request-01"),
+        received_at=story.FILED,
         include_by="2026-11-19T09:00:00Z",
         respond_by="2026-12-18T23:59:59Z",
     )

@@ -93,5 +93,5 @@ def test_every_step_of_the_verifier_is_explained() -> None:
     steps = re.findall(r"^ +(\d+)  ([a-z ]+?)  ", verify.__doc__ or "", flags=re.MULTILINE)
     rows = re.findall(r"^\| (\d+) ([a-z ]+) \|", (ROOT / "docs" / "verify.md").read_text(), flags=re.MULTILINE)
 
-    assert len(steps) == 14
+    assert len(steps) == 20
     assert steps == rows
