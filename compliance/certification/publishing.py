@@ -17,6 +17,7 @@ from typing import Any
 
 from audits import budget, bundle, dsse, excerpt, mechanisms, statement, verify
 from audits import policy as trust
+from audits.keys import RoleSigner
 from audits.render import html
 from compliance import policy as policies
 from compliance.certification.companions import companions, summary
@@ -43,9 +44,10 @@ def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) ->
     if desk.settings.witnesses and not desk.witnessed(desk.publish().checkpoint):
         message = "too few of the log's witnesses answer, and without them no report can go out; it is tried again"
         raise UnavailableError(message, code=UNWITNESSED)
-    logged = _log_report(desk, claim, batch, attempt)
+    key = desk.signers["report"]  # one key for all of it, although the role may get another one meanwhile
+    logged = _log_report(desk, claim, batch, attempt, key)
     published, weights = desk.publish(), desk.store.model_path(attempt.record["weightsDigest"])
-    envelope = dsse.sign(logged.payload, payload_type=dsse.INTOTO, signer=desk.signers["report"])
+    envelope = dsse.sign(logged.payload, payload_type=dsse.INTOTO, signer=key)
     files = {
         bundle.REPORT: envelope,
         bundle.REPORT_ENTRY: published.entry(logged.index),
@@ -107,8 +109,8 @@ class _Logged:
     older: set[int]
 
 
-def _log_report(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) -> _Logged:
-    report_id, key = desk.ids(), desk.signers["report"]
+def _log_report(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView, key: RoleSigner) -> _Logged:
+    report_id = desk.ids()
     witnessed = trust.parse(desk.policy_text()).quorum is not None
     with desk.transaction() as ledger:
         now, attempts = desk.clock(), ended_attempts(ledger, attempt)
@@ -127,7 +129,7 @@ def _log_report(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView
         return _Logged(
             payload=payload,
             index=index,
-            key_index=ledger.service_key(key.key_id).log_index,
+            key_index=ledger.key_in_force(key.key_id).log_index,
             start=min(predicate["requestBatch"]["ledgerRange"]["from"], batch.plan_index),
             older=entries_needed(ledger, batch),
         )

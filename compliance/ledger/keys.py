@@ -12,14 +12,14 @@ from typing import Any
 from sqlalchemy import select
 
 from audits import approval as approvals
-from audits import register
+from audits import log, register
 from audits.errors import VerificationError
 from audits.keys import Role
 from compliance.errors import ConflictError, ForbiddenError, InvalidInputError, UnavailableError
 from compliance.ledger import tables
 from compliance.ledger.core import LedgerCore
 from compliance.ledger.entries import EntryKind
-from compliance.ledger.views import ServiceKeyView
+from compliance.ledger.views import ReportView, ServiceKeyView
 
 
 class Keys(LedgerCore):
@@ -82,6 +82,11 @@ class Keys(LedgerCore):
             message = f"the {row.role} key was revoked by log entry {row.revoked_index}; run 'expunge keys rotate'"
             raise UnavailableError(message, code="key-revoked")
         return _key(row)
+
+    def report_key(self, report: ReportView) -> ServiceKeyView:
+        """The key that a report's own log entry names, whatever became of it since."""
+        (raw,) = self.entries(report.log_index, report.log_index + 1)
+        return self.service_key(log.parse_entry(raw).data["keyId"])
 
     def _record_approval(self, request: tables.Request, approval: Mapping[str, Any] | None, now: datetime) -> None:
         """Append an approver's signed word for a request; without one, only a desk without approvers goes on."""

@@ -47,6 +47,13 @@ def report(services: Services) -> str:
     return "report-7f3a"
 
 
+def test_a_report_is_shown_after_its_key_was_rotated(services: Services, report: str) -> None:
+    """The key that the report's own log entry names verifies it, not the one in force now."""
+    answer(services, "keys", "rotate", "report")
+
+    assert answer(services, "report", "show", report)["id"] == report
+
+
 def test_keys_are_listed_without_what_is_private(services: Services, trust: Path) -> None:
     """Role, fingerprint, public key and log entry; the policy names the log's key."""
     listed = answer(services, "keys", "list")
