@@ -163,7 +163,7 @@ def open_services(
         vault=vault,
         store=Store(settings.workdir / "store"),
         publisher=Publisher(
-            settings.origin, ring.Current(signers, "log"), settings.workdir / "log", _cosigner(settings)
+            settings.origin, ring.Current(signers, "log"), settings.workdir / "log", _cosigner(settings, clock)
         ),
         signers=signers,
         clock=clock,
@@ -183,11 +183,11 @@ def prepare(settings: Settings, *, clock: Callable[[], datetime] = system_clock)
     services.database.dispose()
 
 
-def _cosigner(settings: Settings) -> Cosigner | None:
+def _cosigner(settings: Settings, clock: Callable[[], datetime]) -> Cosigner | None:
     """Who asks the witnesses of the settings; None where there are none."""
     if not settings.witnesses:
         return None
     from compliance.witnesses import Witness, Witnesses  # noqa: PLC0415 - HTTP, which a desk without witnesses never loads
 
     named = [(one.name, witness.parse_vkey(one.vkey), one.url) for one in settings.witnesses]
-    return Witnesses(Witness(name=name, key=key, url=url) for name, key, url in named)
+    return Witnesses((Witness(name=name, key=key, url=url) for name, key, url in named), clock=clock)

@@ -8,6 +8,7 @@ Rules:
   known key is refused as a whole by every verifier, so one bad answer must not get in.
 * One deadline for everything that a witness does, no redirects, no proxies from the environment, and a limit on what is
   read: whoever answers at a witness's address is not trusted before its signature is.
+* A witness's time is a second clock beside ours: where they differ by more than `MAX_SKEW`, the log says so.
 * A witness that cosigned a *larger* log than ours has seen another history, or our database is an old copy: that is
   told as an error, and nothing is sent to it.
 """
@@ -16,6 +17,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import httpx
 import structlog
@@ -26,6 +28,7 @@ from audits.strict import decode_decimal
 
 MAX_ANSWER = 64 * 1024
 SECONDS = 5.0
+MAX_SKEW = timedelta(minutes=5)
 SIZE_TYPE = "text/x.tlog.size"
 _ROUNDS = 2  # with the size that we believe the witness is at, and with the one that it then names
 _log = structlog.get_logger("expunge.witnesses")
@@ -50,9 +53,12 @@ class _Answer:
 class Witnesses:
     """The witnesses of the settings, as the publisher's cosigner."""
 
-    def __init__(self, witnesses: Iterable[Witness], *, seconds: float = SECONDS) -> None:
-        """Ask these; `seconds` is all the time that each of them has for one request."""
+    def __init__(
+        self, witnesses: Iterable[Witness], *, clock: Callable[[], datetime], seconds: float = SECONDS
+    ) -> None:
+        """Ask these; `clock` is ours, and `seconds` is all the time that each of them has for one request."""
         self._witnesses = tuple(witnesses)
+        self._clock = clock
         self._seconds = seconds
         self._sizes: dict[str, int] = {}  # by URL: what each cosigned last, as far as this process knows; a hint
 
@@ -82,9 +88,16 @@ class Witnesses:
                 require(answer.status == httpx.codes.OK, f"It answered with the status {answer.status}.")
                 signed = witness.answered(signed, answer.body, one.key)
                 self._sizes[one.url] = checkpoint.peek(signed).size
+                self._compare_clocks(signed, one)
             except VerificationError as fault:
                 _tell(one, str(fault))
         return signed, again
+
+    def _compare_clocks(self, signed: str, one: Witness) -> None:
+        (theirs,) = note.open_note(signed, [one.key]).verified
+        skew = abs(self._clock().timestamp() - (theirs.time or 0))
+        if skew > MAX_SKEW.total_seconds():
+            _log.error("a witness's clock and ours differ: one of them is wrong", witness=one.name, seconds=round(skew))
 
     def _post(self, bodies: Mapping[Witness, str]) -> dict[Witness, _Answer | None]:
         """Ask all of them at once; in a thread of its own, because the caller may be inside an event loop."""

@@ -4,6 +4,7 @@ import fcntl
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -25,6 +26,11 @@ def served(tmp_path: Path) -> Iterator[Running]:
     """A witness of the log, started."""
     with running(tmp_path / "witness", VKEY) as one:
         yield one
+
+
+def now() -> datetime:
+    """The witness's time, for it has the machine's."""
+    return datetime.now(UTC)
 
 
 def post(served: Running, content: bytes) -> httpx.Response:
@@ -70,12 +76,12 @@ def test_two_logs_for_two_people_are_noticed(served: Running) -> None:
     witness keeps the proof.
     """
     trust = policy.parse(policy.format_policy(log_vkey=VKEY, witnesses=[("w1", served.printed["vkey"], served.url)]))
-    operator = Witnesses([served.as_witness()])
+    operator = Witnesses([served.as_witness()], clock=now)
     common = operator.cosign(WHOLE.checkpoint(KEY, 2), lambda size: WHOLE.consistency_proof(size, 2))
     with capture_logs() as logs:
         mine = operator.cosign(WHOLE.checkpoint(KEY, 8), WHOLE.consistency_proof)
         yours = operator.cosign(FORKED.checkpoint(KEY, 8), FORKED.consistency_proof)
-        fresh = Witnesses([served.as_witness()]).cosign(FORKED.checkpoint(KEY, 5), lambda _: [])
+        fresh = Witnesses([served.as_witness()], clock=now).cosign(FORKED.checkpoint(KEY, 5), lambda _: [])
 
     assert policy.evaluate(trust, common).level == policy.evaluate(trust, mine).level == "witnessed"
     for signed in (yours, fresh):

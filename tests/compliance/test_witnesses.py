@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -22,6 +23,11 @@ TIME = 1_795_000_000
 MADE = [log.entry(type="test.made", at=AT, salt="0" * 32, data={"n": n}) for n in range(8)]
 WHOLE = log.Log(origin=ORIGIN, entries=MADE)
 SIGNED = WHOLE.checkpoint(KEY)
+
+
+def now() -> datetime:
+    """Our time, a minute from the simulated witness's."""
+    return datetime.fromtimestamp(TIME + 60, UTC)
 
 
 @dataclass(slots=True)
@@ -91,10 +97,13 @@ def line(signed: str = SIGNED, *, signer: SigningKey = OWN) -> bytes:
     return witness.cosign(signed, name=NAME, signer=signer, time=TIME).encode()
 
 
-def cosigned(answer: Callable[[witness.Request], Reply], *, seconds: float = 5.0) -> tuple[str, Simulator, str]:
+def cosigned(
+    answer: Callable[[witness.Request], Reply], *, seconds: float = 5.0, clock: Callable[[], datetime] = now
+) -> tuple[str, Simulator, str]:
     """What comes of asking one witness: the note, the witness, and what the program's log says."""
     with serving(answer) as simulator, capture_logs() as logs:
-        signed = Witnesses([simulator.as_witness()], seconds=seconds).cosign(SIGNED, WHOLE.consistency_proof)
+        mine = Witnesses([simulator.as_witness()], clock=clock, seconds=seconds)
+        signed = mine.cosign(SIGNED, WHOLE.consistency_proof)
     return signed, simulator, json.dumps(logs)
 
 
@@ -121,7 +130,7 @@ def test_a_witness_that_is_further_is_asked_again_from_there() -> None:
         return Reply(body=line(one.checkpoint))
 
     with serving(answer) as simulator, capture_logs() as logs:
-        mine = Witnesses([simulator.as_witness()])
+        mine = Witnesses([simulator.as_witness()], clock=now)
         signed = mine.cosign(SIGNED, WHOLE.consistency_proof)
         again = mine.cosign(signed, WHOLE.consistency_proof)
         mine.cosign(SIGNED, WHOLE.consistency_proof)
@@ -158,6 +167,17 @@ def test_a_witness_that_misbehaves_adds_nothing(reply: Reply, why: str) -> None:
     assert why in told
 
 
+def test_a_clock_that_differs_from_a_witness_is_told() -> None:
+    """The line counts all the same; which of the two clocks was moved is for people to find out."""
+    signed, _, told = cosigned(
+        lambda one: Reply(body=line(one.checkpoint)), clock=lambda: now() + timedelta(minutes=-7)
+    )
+
+    assert signed != SIGNED
+    assert "clock" in told
+    assert '"seconds": 360' in told
+
+
 def test_a_slow_witness_has_one_deadline() -> None:
     """An answer that comes byte by byte is not waited for, however often a byte comes."""
     begun = time.monotonic()
@@ -174,7 +194,7 @@ def test_one_that_is_down_does_not_keep_the_others_from_cosigning() -> None:
         gone = Witness(
             name="w0", key=witness.parse_vkey(witness.vkey(NAME, STRANGER.public_key)), url="http://127.0.0.1:1"
         )
-        signed = Witnesses([gone, simulator.as_witness()]).cosign(SIGNED, WHOLE.consistency_proof)
+        signed = Witnesses([gone, simulator.as_witness()], clock=now).cosign(SIGNED, WHOLE.consistency_proof)
 
     assert len(note.parse(signed).signatures) == 2
     assert [(one["witness"], one["why"]) for one in logs] == [("w0", "It did not answer (ConnectError).")]
