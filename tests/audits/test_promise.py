@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from audits import log, opening, receipt, register, statement, tiles, witness
 from tests.audits import story
@@ -394,3 +396,21 @@ def test_two_checkpoints_of_one_size_are_one() -> None:
 
     assert step(operator, proof=fork.proof()) == "proof"
     assert "forked" in why("proof", operator, proof=fork.proof())
+
+
+RECEIPT = Operator().receipt()
+WHOLE: dict[str, Any] = {"proof": Operator().proof().encode(), "opening": opened().encode()}
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.data())
+def test_hostile_files_beside_a_receipt_never_pass(name: str, data: st.DataObject) -> None:
+    """A proof or an opening with bytes cut out, put in or changed is refused in a sentence, unless it says the same."""
+    raw = WHOLE[name]
+    start = data.draw(st.integers(0, len(raw) - 1))
+    stop = data.draw(st.integers(start, min(start + 9, len(raw))))
+    changed = raw[:start] + data.draw(st.binary(max_size=9)) + raw[stop:]
+
+    found = receipt.verify(RECEIPT, DESK.policy(), **{name: changed})
+
+    assert not found.ok or json.loads(changed) == json.loads(raw)
+    assert "could not be carried out" not in found.steps[-1].why

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
 
 from audits import note, receipt
 from compliance import intake
@@ -86,12 +86,16 @@ def _open(browser: Browser, url: str, size: dict[str, int] = DESK) -> tuple[Page
 def _check(page: Page, files: Files) -> list[tuple[str, str]]:
     """Choose the files and read the steps with their marks."""
     for name in NAMES:
-        chosen = [{"name": name, "mimeType": "application/json", "buffer": files[name]}] if name in files else []
+        chosen = [_picked(name, files[name])] if name in files else []
         page.set_input_files(f"#{name}", chosen)
     page.click("#start")
     page.wait_for_selector("#answer:not([hidden])")
     rows = page.query_selector_all("#answer li")
     return [(str(row.get_attribute("data-step")), row.query_selector(".mark").inner_text()) for row in rows]  # type: ignore[union-attr]
+
+
+def _picked(name: str, content: bytes) -> FilePayload:
+    return {"name": name, "mimeType": "application/json", "buffer": content}
 
 
 def _judged(page: Page, files: Files) -> dict[str, Any]:
