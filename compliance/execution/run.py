@@ -18,10 +18,10 @@ from typing import Any
 import structlog
 
 from compliance import policy as policies
-from compliance.certification.publishing import certify, place_bundle, report_of
+from compliance.certification.publishing import UNWITNESSED, certify, place_bundle, report_of
 from compliance.certification.report import is_interim, planned_on
 from compliance.desk import Desk
-from compliance.errors import ConflictError, NotAllowedError
+from compliance.errors import ConflictError, NotAllowedError, UnavailableError
 from compliance.execution.attempts import Attempt
 from compliance.execution.closing import close_batch
 from compliance.execution.inputs import seal_names
@@ -45,7 +45,8 @@ _log = structlog.get_logger("expunge.run")
 def run(desk: Desk, run_id: str, *, engines: Engines = EngineProcess) -> bool:
     """Claim and execute a run; False when another worker has it or it is done.
 
-    Raises ComplianceError when the run failed; it is then back in the queue, or stuck after MAX_EPOCHS.
+    Raises ComplianceError when the run failed; it is then back in the queue, or stuck after MAX_EPOCHS. A run that only
+    waits for the log's witnesses is never stuck.
     """
     lease_time = timedelta(seconds=desk.settings.lease_seconds)
     with desk.transaction() as ledger:
@@ -72,8 +73,9 @@ def run(desk: Desk, run_id: str, *, engines: Engines = EngineProcess) -> bool:
         except NotAllowedError:
             _give_back(desk, claim, stuck=True)
             raise
-        except Exception:
-            _give_back(desk, claim, stuck=claim.epoch >= MAX_EPOCHS)
+        except Exception as error:
+            waits = isinstance(error, UnavailableError) and error.code == UNWITNESSED  # for others: never our last try
+            _give_back(desk, claim, stuck=claim.epoch >= MAX_EPOCHS and not waits)
             raise
     return True
 

@@ -6,15 +6,21 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from audits import log, note, policy, witness
+from audits import log, note, policy, verify, witness
 from audits.errors import VerificationError
 from compliance import settings as settings_module
+from compliance.errors import UnavailableError
+from compliance.execution.run import MAX_EPOCHS, run
+from compliance.ledger.lifecycle import RunState
 from compliance.scheduler import _sign
 from compliance.wiring import Services, open_services
 from tests.compliance.conftest import Clock, file_request
+from tests.compliance.pretence import engines, furnish, kinds, past_the_lease, planned
 from tests.compliance.witnesses import Running, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("witness")]
+
+AMPLE = 60.0  # a limit that every batch fits in
 
 
 def log_vkey(desk: Services) -> str:
@@ -75,6 +81,32 @@ def test_a_witness_that_is_away_delays_its_line_only(services: Services, tmp_pat
         policy.evaluate(policy.parse(desk.policy_text()), away)
     assert policy.evaluate(policy.parse(again.policy_text()), newest(again)).checkpoint.size == size
     assert newest(again).startswith(away)
+    for used in (desk, again):
+        used.database.dispose()
+
+
+def test_a_report_waits_for_the_quorum(services: Services, tmp_path: Path, clock: Clock) -> None:
+    """More tries than a run has, none of them logs a report or gives the run up; then the report says witnessed."""
+    with running(tmp_path / "witness", log_vkey(services)) as one:
+        desk = introduced(services, one)
+        furnish(desk, 3, limit=AMPLE, ladder='"retrain"')
+        run_id = planned(desk, 0)
+    for _ in range(MAX_EPOCHS + 1):
+        with pytest.raises(UnavailableError, match="witnesses"):
+            run(desk, run_id, engines=engines())
+        clock.advance(seconds=past_the_lease(desk))
+    with desk.read() as ledger:
+        assert ledger.batch_of(run_id).run_state is RunState.QUEUED
+    assert kinds(desk, log.REPORT_LOGGED) == 0
+
+    with running(tmp_path / "witness") as back:
+        again = introduced(desk, back)
+        assert run(again, run_id, engines=engines())
+
+    verdict = verify.verify(tmp_path / "desk" / "bundles" / "m-v2", again.policy_text())
+    assert verdict.ok, [step for step in verdict.steps if not step.ok]
+    assert verdict.trust == "witnessed"
+    assert kinds(again, log.REPORT_LOGGED) == 1
     for used in (desk, again):
         used.database.dispose()
 
