@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import rfc8785
 
-from audits import bundle, oms, receipt, verify
+from audits import bundle, companion, log, oms, receipt, tiles, verify
 from audits.protocol import Verification
 from tests.audits import test_receipt
-from tests.audits.bundles import MODEL_FILES, VECTORS, Desk, file_digests, write
+from tests.audits.bundles import AT, MODEL_FILES, ORIGIN, VECTORS, Desk, file_digests, write
 from tests.audits.test_oms import ModelKey
 
 ROOT = Path(__file__).parents[2]
@@ -48,11 +48,11 @@ def inside(single: Path, code: str, *arguments: object) -> str:
     return ran.stdout
 
 
-def said(single: Path, command: str, path: Path, policy: str) -> tuple[int, Any]:
+def said(single: Path, command: str, path: Path, policy: str, *more: object) -> tuple[int, Any]:
     """Exit code and JSON of a verification by the file."""
     trusted = path.with_name("tlog-policy")
     trusted.write_text(policy)
-    ran = alone(single, command, path, "--policy", trusted, "--json", folder=single.parent)
+    ran = alone(single, command, path, "--policy", trusted, "--json", *more, folder=single.parent)
     assert ran.stderr == ""
     return ran.returncode, json.loads(ran.stdout)
 
@@ -84,12 +84,23 @@ def test_it_needs_nothing_but_python(single: Path) -> None:
 
 
 def test_an_honest_bundle_verifies_step_by_step_as_in_the_package(tmp_path: Path, single: Path) -> None:
-    """Same steps, same words, same trust, exit code 0."""
-    path = write(tmp_path / "bundle", DESK.files(DESK.certified()))
-    result = verify.verify(path, DESK.policy())
+    """Same steps, same words, same trust, exit code 0, with the model, a copy of the log and a summary at hand."""
+    predicate = DESK.reseeded(DESK.certified())
+    files = DESK.files(predicate)
+    entries = [*DESK.entries(predicate), files[bundle.REPORT_ENTRY]]
+    path, mirror = write(tmp_path / "bundle", files), tmp_path / "mirror"
+    tiles.write_tiles(mirror, entries, DESK.sign_checkpoint(log.Log(origin=ORIGIN, entries=entries)))
+    plain = verify.verify(path, DESK.policy())
+    summary = companion.summarise(
+        plain, files[bundle.REPORT], verifier="https://desk.example", at=AT, signer=DESK.report_key
+    )
+    write(path, {companion.SUMMARY: summary})
+    model = write(tmp_path / "model", MODEL_FILES)
+    result = verify.verify(path, DESK.policy(), model=model, log=mirror)
 
-    assert result.ok
-    assert said(single, "verify", path, DESK.policy()) == expected(result)
+    assert (plain.ok, result.ok) == (True, True)
+    more = ("--model", model, "--log", mirror)
+    assert said(single, "verify", path, DESK.policy(), *more) == expected(result)
 
 
 @pytest.mark.parametrize("name", [bundle.REPORT, bundle.EVIDENCE])

@@ -60,16 +60,16 @@ class Outcome:
     slowest: float
 
 
-def attack(target: Target, raw: bytes) -> tuple[bool, float]:
+def attack(target: Target, raw: bytes, *, limit: float = LIMIT_S) -> tuple[bool, float]:
     """Whether `raw` was accepted, and in how many CPU seconds; `FaultError` says what went wrong."""
     started = time.thread_time()
     try:
-        with _limited():
+        with _limited(limit):
             said = target.judge(raw)
     except VerificationError:
         accepted = False
     except HangError as fault:
-        raise FaultError(_report(target, raw, f"took more than {LIMIT_S} s")) from fault
+        raise FaultError(_report(target, raw, f"took more than {limit} s")) from fault
     except Exception as fault:
         raise FaultError(_report(target, raw, f"raised {type(fault).__name__}: {fault}")) from fault
     else:
@@ -98,10 +98,10 @@ def _report(target: Target, raw: bytes, what: str) -> str:
 
 
 @contextmanager
-def _limited() -> Iterator[None]:
-    """Interrupt what takes more than `LIMIT_S` of CPU, even if it would never end."""
+def _limited(limit: float) -> Iterator[None]:
+    """Interrupt what takes more than `limit` seconds of CPU, even if it would never end."""
     before = signal.signal(signal.SIGVTALRM, _hang)
-    signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT_S)
+    signal.setitimer(signal.ITIMER_VIRTUAL, limit)
     try:
         yield
     finally:

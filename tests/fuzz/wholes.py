@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from audits import keys, log, receipt, statement, tiles, verify
+from audits import companion, keys, log, receipt, statement, tiles, verify
 from audits.errors import VerificationError
 from audits.protocol import Verification
-from tests.audits import test_receipt
+from tests.audits import test_companion, test_receipt
 from tests.audits.bundles import ORIGIN, Desk, signing_key, write
 from tests.fuzz import archives
 from tests.fuzz.mutation import Random, mutate, mutate_json
@@ -113,6 +113,12 @@ def _mirror(name: str) -> Callable[[bytes], Hashable]:
     return judge
 
 
+def _summary(raw: bytes) -> Hashable:
+    key = test_companion.DESK.report_key.public_key
+    told = {"payload": test_companion.PAYLOAD, "envelope": test_companion.ENVELOPE, "public_key": key}
+    return companion.verify_summary(raw, **told), raw
+
+
 def _key_file(raw: bytes) -> Hashable:
     keys.from_pem(raw, "report")
     return None
@@ -141,6 +147,7 @@ def targets() -> list[Target]:
         Target(name="zipped bundle", inputs=zips, judge=_zipped, share=12, spoil=_spoilt_zip),
         Target(name="signed lie", inputs=payloads, judge=_signed_again, share=8, spoil=_lie),
         Target(name="receipt", inputs=(test_receipt.issued().encode(),), judge=_receipt, share=60, spoil=mutate),
+        Target(name="summary", inputs=(test_companion.summary(),), judge=_summary, share=40),
         Target(name="key file", inputs=(keys.to_pem(signing_key("report", 2)),), judge=_key_file, share=20),
     ]
     return found + _mirrored()
