@@ -55,8 +55,9 @@ def reproduce(
     """Repeat the run of a report from its sealed inputs, on a CPU, and compare; exit 1 unless it led to the same.
 
     Deterministic methods must make the published weights, byte for byte. Methods that add noise are run with a fresh
-    secret, and their evidence must agree with the report's. What was found is logged. After the challenge period the
-    inputs cannot be opened any more: the answer is no, and names the log entry of their destruction.
+    secret, and their weights must measure as reported; so must the published ones, measured again. What was found is
+    logged. After the challenge period the inputs cannot be opened any more: the answer is no, and names the log entry
+    of their destruction.
 
     --suite or --seed asks the published weights a test that nobody could prepare for; its findings stand beside the
     report's, and do not change the answer.
@@ -77,14 +78,14 @@ def reproduce(
                     challenge=challenge,
                     out=None if out is None else out / WEIGHTS,
                 )
-            value = _value(found, challenge)
+            value = value_of(found, challenge)
             if out is not None and found.outcome is not None:
                 (out / RESULT).write_text(json.dumps(plain(value), indent=1) + "\n", encoding="utf-8")
         finally:
             if out is not None:
                 with suppress(OSError):  # it stays when there is something in it
                     out.rmdir()
-    answer(value, as_json=as_json, people=_shown)
+    answer(value, as_json=as_json, people=shown)
     return int(not found.ok)
 
 
@@ -99,7 +100,8 @@ def _drawn(desk: Services) -> int:
     return int.from_bytes(desk.secrets(SEED_BYTES), "big") >> 1
 
 
-def _value(found: Reproduction, challenge: Challenge | None) -> dict[str, Any]:
+def value_of(found: Reproduction, challenge: Challenge | None) -> dict[str, Any]:
+    """What `--json` prints."""
     chosen = None
     if challenge is not None:
         chosen = {"suite": challenge.suite, "seed": str(challenge.seed), "findings": list(found.chosen)}
@@ -116,7 +118,8 @@ def _value(found: Reproduction, challenge: Challenge | None) -> dict[str, Any]:
     }
 
 
-def _shown(value: Mapping[str, Any]) -> Iterable[RenderableType]:
+def shown(value: Mapping[str, Any]) -> Iterable[RenderableType]:
+    """The steps, the evidence where there is some, and the answer below them."""
     yield table(_STEPS, value["steps"])
     if value["published"]:
         repeated = {one["metric"]: one["measured"] for one in value["repeated"]}

@@ -2,11 +2,11 @@
 
 Weights are compared by digest: on a CPU the engine makes the same ones again from the same inputs, seed, code, settings
 and environment. A method that adds noise under a secret makes others by design, so a repeat (which draws a fresh
-secret; the old one was never written down) is compared by evidence. So is a run whose code or environment is not at
-hand any more. Evidence then has two things to say, each on the test items that the report's own seed draws:
+secret; the old one was never written down) is compared by evidence, and so is a run whose code or environment is not
+at hand any more. Evidence says two things, each on the test items that the report's own seed draws:
 
-    of the published weights, measured again    were the reported numbers measured?
-    of the repeated weights                     does the method, run again, lead to such numbers?
+    of the repeated weights, where they are others    does the method, run again, lead to such numbers?
+    of the published weights, always                  were the reported numbers measured?
 
 Two values of a metric agree when their 95 % intervals are no further apart than the metric's default margin
 (`compliance.policy`; 0 where there is none), never the margin of the report's own policy, which its operator chose.

@@ -6,11 +6,13 @@
     4  sealed inputs   forget set, weights before and what the method starts from are those of the plan
     5  retain set      it is put together again, and is the data set that the report says was left
     6  run             the engine repeats the published rung: its method, settings, seed and threads
-    7  comparison      the same weights; for noisy methods, or under other code, evidence that agrees
+    7  comparison      the same weights; for noisy methods, or under other code, weights that measure as reported
+    8  evidence        the published weights, measured again on the report's own test items, show what it says
 
 A run that did not happen fails at step 7: whoever publishes weights that the method did not make, with a report that
-passes every gate, cannot make the method make them. What step 7 found is a log entry, `report.reproduced`. What was
-opened lay in a private folder, which is destroyed with everything in it, whatever happens.
+passes every gate, cannot make the method make them. Numbers that nobody measured fail at step 8. What the last two
+found is a log entry, `report.reproduced`. What was opened lay in a private folder, which is destroyed with everything
+in it, whatever happens.
 
 Beside the steps an auditor may ask for a test that nobody could prepare for (a `Challenge`): the published weights are
 measured on the sealed forget set with a suite and a seed chosen now, and what is found stands beside the report.
@@ -22,7 +24,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from audits import model as folders
 from audits import statement, verify
@@ -71,7 +72,8 @@ class Challenge:
 class Reproduction:
     """The steps and what came of them. `outcome` is None when the run was not repeated; so are the others, or empty.
 
-    `published` and `repeated` hold evidence where weights could not be compared, `chosen` that of the challenge.
+    `published` and `repeated` hold evidence on those weights (the latter where they are others), `chosen` the
+    challenge's.
     """
 
     steps: Verification
@@ -174,6 +176,7 @@ class _Repetition:
             ("retain set", self._retain),
             ("run", self._run),
             ("comparison", self._compare),
+            ("evidence", self._evidence),
         ):
             recorder.run(name, _told(check))
         return recorder.verification("none" if self.state.verdict is None else self.state.verdict.trust, None)
@@ -278,23 +281,26 @@ class _Repetition:
                 f"published: {folders.told(found)}. It makes {self.state.digest}, not {after['digest']}."
             )
         self.state.outcome = Outcome.EVIDENCE_DIFFERS  # until it is found to agree
-        self._require_evidence(made)
+        self.state.repeated = self._measured(made.path)
+        _require_agreement(self.state.repeated, "repeated")
         self.state.outcome = Outcome.EVIDENCE_AGREES
         why = "a fresh secret" if is_noisy(made) else "other conditions"
-        return f"Other weights, as {why} may make; {len(self.state.repeated)} metric(s) of both agree with the report."
+        return f"Other weights, as {why} may make; their {len(self.state.repeated)} metric(s) agree with the report."
 
-    def _require_evidence(self, made: Unlearned) -> None:
+    # (8): the numbers in the report are those of the weights that were published.
+    def _evidence(self) -> str:
+        outcome, self.state.outcome = self.state.outcome, Outcome.EVIDENCE_DIFFERS
+        self.state.published = self._measured(self._published())
+        _require_agreement(self.state.published, "published")
+        self.state.outcome = outcome
+        return f"Measured again, the published weights show {len(self.state.published)} metric(s) as reported."
+
+    def _measured(self, weights: Path) -> list[Compared]:
+        """Weights on the test items that the report's own seed draws, beside the report."""
         evidence, inputs = present(self.state.predicate)["evidence"], present(self.state.inputs)
-        asked: dict[str, Any] = {"suite": evidence["suite"], "seed": int(evidence["seed"])}
-        for whose, path in (("published", self._published()), ("repeated", made.path)):
-            measured = self._repeater.measure(inputs, path, **asked)
-            found = compare(evidence["findings"], measured, task=inputs.task)
-            if whose == "published":
-                self.state.published = found
-            else:
-                self.state.repeated = found
-            names = ", ".join(one.metric for one in found if not one.agrees)
-            require(not names, f"The {whose} weights, measured now, do not show what the report says of {names}.")
+        seed, suite = int(evidence["seed"]), evidence["suite"]
+        measured = self._repeater.measure(inputs, weights, suite=suite, seed=seed)
+        return compare(evidence["findings"], measured, task=inputs.task)
 
     def log(self, outcome: Outcome) -> int:
         """Append what the comparison found; the entry's index."""
@@ -332,6 +338,11 @@ def _check(challenge: Challenge, task: str) -> None:
     if challenge.suite is not None and challenge.suite not in CHOSEN[task]:
         message = f"this model cannot be asked the suite '{challenge.suite}'; use one of: {', '.join(CHOSEN[task])}"
         raise InvalidInputError(message, code="unknown-suite")
+
+
+def _require_agreement(found: Sequence[Compared], whose: str) -> None:
+    names = ", ".join(one.metric for one in found if not one.agrees)
+    require(not names, f"The {whose} weights, measured now, do not show what the report says of {names}.")
 
 
 def _told(check: Callable[[], str]) -> Callable[[], str]:

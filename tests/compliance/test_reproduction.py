@@ -1,6 +1,7 @@
 """Repeating a run from its sealed inputs: the same weights, agreeing evidence, and every way in which it is not so."""
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ import pytest
 
 from audits import model as folders
 from compliance.certification.publishing import bundle_path
+from compliance.cli.output import answer
+from compliance.cli.reproducing import shown, value_of
 from compliance.errors import InvalidInputError
 from compliance.execution.closing import end_challenge
 from compliance.execution.comparison import Outcome
@@ -29,11 +32,12 @@ from compliance.settings import initialise
 from compliance.wiring import Services, open_services, prepare
 from engine.contract import Estimate, Evidence, Finding, Job, Kind
 from engine.corpus import digest, read_records
-from tests.compliance.conftest import Clock
+from tests.compliance.conftest import Clock, both_databases
 from tests.compliance.pretence import GUARDING, PretendEngine, furnish, planned
 from tests.compliance.terminal import at, refusal
 
 AMPLE = 60.0
+CHOSEN = 20270114
 ENOUGH_FOR_ONE = 0.8
 COMMITTED = "ab" * 32
 
@@ -155,9 +159,9 @@ def test_a_chosen_test_stands_beside_the_report(honest: tuple[Services, Path]) -
     """The published weights are asked with the auditor's suite and seed, and the answer does not change."""
     desk, bundle = honest
     asked: list[Job] = []
-    engine = Methodical(before=asked.append, found=lambda _job: 0.9)
+    engine = Methodical(before=asked.append, found=lambda job: 0.9 if job.seed == CHOSEN else 0.1)
 
-    found = repeated(desk, bundle, engine, challenge=Challenge(suite="attacks", seed=7))
+    found = repeated(desk, bundle, engine, challenge=Challenge(suite="attacks", seed=CHOSEN))
 
     assert found.ok
     (one,) = found.chosen
@@ -166,7 +170,27 @@ def test_a_chosen_test_stands_beside_the_report(honest: tuple[Services, Path]) -
     assert (one.metric, one.agrees) == ("verbmem_f", False)
     assert (one.reported["value"], one.measured["value"]) == (0.1, 0.9)
     job = asked[-1]
-    assert (job.seed, job.options, Path(job.models["after"]).name) == (7, {"suite": "attacks"}, found.weights_digest)
+    assert (job.seed, job.options, Path(job.models["after"]).name) == (
+        CHOSEN,
+        {"suite": "attacks"},
+        found.weights_digest,
+    )
+
+
+def test_people_read_the_evidence_beside_the_report(
+    secret: tuple[Services, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same value that programs get: values with intervals, what was chosen, and one answer with its log entry."""
+    desk, bundle = secret
+    challenge = Challenge(suite="records", seed=CHOSEN)
+
+    found = repeated(desk, bundle, noisy(found=lambda _job: 0.13), challenge=challenge)
+    answer(value_of(found, challenge), as_json=False, people=shown)
+
+    told = capsys.readouterr().out
+    assert re.search(r"0\.1 \[0\.08, 0\.12\].*0\.13 \[0\.11, 0\.15\].*0\.13", told, re.DOTALL)
+    assert f"Chosen now: the suite records, seed {CHOSEN}." in told
+    assert f"REPRODUCED (log entry {found.log_index})" in told
 
 
 def test_a_suite_of_another_family_is_bad_input(honest: tuple[Services, Path]) -> None:
@@ -269,13 +293,41 @@ def test_a_noisy_method_is_compared_by_evidence(secret: tuple[Services, Path]) -
 def test_forged_evidence_of_a_noisy_method_is_noticed(secret: tuple[Services, Path]) -> None:
     """The cheat: numbers that nobody measured. The published weights do not show them."""
     desk, bundle = secret
+    with desk.read() as ledger:
+        weights = ledger.current_version(ledger.models()[0].id).digest
 
-    found = repeated(desk, bundle, noisy(found=lambda _job: 0.6))
+    def measured(job: Job) -> float:
+        return 0.6 if weights in job.models.get("after", "") else 0.1
+
+    found = repeated(desk, bundle, noisy(found=measured))
+
+    assert (found.outcome, failed(found)[0]) == (Outcome.EVIDENCE_DIFFERS, "evidence")
+    assert "verbmem_f" in failed(found)[1]
+    assert [one.agrees for one in (*found.published, *found.repeated)] == [False, True]
+
+
+def test_a_method_that_leads_elsewhere_is_noticed(secret: tuple[Services, Path]) -> None:
+    """The cheat: weights that measure well came from somewhere else, and the method with another secret does not."""
+    desk, bundle = secret
+
+    def measured(job: Job) -> float:
+        return 0.6 if "/run/" in job.models.get("after", "") else 0.1
+
+    found = repeated(desk, bundle, noisy(found=measured))
 
     assert (found.outcome, failed(found)[0]) == (Outcome.EVIDENCE_DIFFERS, "comparison")
-    assert "verbmem_f" in failed(found)[1]
 
 
+def test_numbers_that_nobody_measured_are_noticed_beside_true_weights(honest: tuple[Services, Path]) -> None:
+    """The cheat: the method ran, and its evidence was made up."""
+    desk, bundle = honest
+
+    found = repeated(desk, bundle, Methodical(found=lambda _job: 0.6))
+
+    assert (found.outcome, failed(found)[0]) == (Outcome.EVIDENCE_DIFFERS, "evidence")
+
+
+@both_databases
 def test_after_the_challenge_period_the_entry_is_named(services: Services, clock: Clock) -> None:
     """Exit 1, with index and time of the entry that logged the destruction of the key."""
     furnish(services, 4, limit=AMPLE, ladder='"retrain"')
