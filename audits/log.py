@@ -10,6 +10,7 @@ the ledger's business; it is seen here as a `Head`.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from audits.tiles import MAX_ENTRY
 
 REPORT_LOGGED = "report.logged"
 KEY_REGISTERED = "key.registered"
+_PLAIN = (str, int, bool, type(None))
+_WRITER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _SALT = re.compile(r"[0-9a-f]{32}")
 _TYPE = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
@@ -139,7 +142,7 @@ def parse_entry(raw: bytes) -> Entry:
     require(_matches(_TYPE, value["type"]), "The log entry's type is malformed.")
     require(_matches(_SALT, value["salt"]), "The log entry's salt is not 16 bytes in hex.")
     require(is_time(value["at"]), "The log entry's time is not RFC 3339 in UTC.")
-    require(rfc8785.dumps(value) == raw, "The log entry is not in its RFC 8785 form.")
+    require(_is_canonical(value, raw), "The log entry is not in its RFC 8785 form.")
     return Entry(type=value["type"], at=value["at"], salt=value["salt"], data=value["data"])
 
 
@@ -196,6 +199,17 @@ def is_time(value: object) -> bool:
 def parse_time(text: str) -> datetime:
     """The moment that an RFC 3339 time names."""
     return datetime.fromisoformat(text)
+
+
+def _is_canonical(value: dict[str, Any], raw: bytes) -> bool:
+    """Whether `raw` is the RFC 8785 form of an entry's value.
+
+    For ASCII text without fractions that is what Python's own writer gives with sorted keys, several times as fast:
+    a whole log is read this way.
+    """
+    if raw.isascii() and all(type(one) in _PLAIN for one in value["data"].values()):
+        return _WRITER.encode(value).encode() == raw
+    return rfc8785.dumps(value) == raw
 
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:

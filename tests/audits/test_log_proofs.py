@@ -1,10 +1,12 @@
 """Entries, the log over them, its proofs, and the policies that say which checkpoints to believe."""
 
+import json
 import random
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,6 +121,23 @@ def test_an_entry_has_one_form() -> None:
 
     assert log.parse_entry(raw).data == {"a": 1}
     for other in (raw + b"\n", raw.replace(b":", b": "), raw.replace(b'"salt"', b'"more":1,"salt"'), b"[]"):
+        with pytest.raises(VerificationError):
+            log.parse_entry(other)
+
+
+_PLAIN = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text()
+_DATA = st.dictionaries(st.text(), _PLAIN | st.floats(-1e15, 1e15) | st.lists(_PLAIN))
+
+
+@given(_DATA)
+def test_that_form_is_the_one_of_rfc_8785(data: dict[str, Any]) -> None:
+    """Whatever an entry says, it is read back in the form that the library writes, and in no other that Python does."""
+    value: Any = {"type": "test.made", "at": AT, "salt": SALT, "data": data}
+    raw = rfc8785.dumps(value)
+    other = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    assert rfc8785.dumps({"data": log.parse_entry(raw).data}) == rfc8785.dumps({"data": data})
+    if other != raw:
         with pytest.raises(VerificationError):
             log.parse_entry(other)
 
