@@ -219,3 +219,15 @@ def test_a_weak_key_in_the_policy_is_refused(browser: Browser, site: Site, files
 
     assert [one["ok"] for one in found["steps"]][:2] == [True, False]
     assert "low order" in found["steps"][1]["why"]
+
+
+def test_a_browser_that_cannot_verify_says_so(browser: Browser, site: Site) -> None:
+    """Without Ed25519 nothing can be started, and the page names what else will do."""
+    page = browser.new_page()
+    page.add_init_script("SubtleCrypto.prototype.generateKey = () => Promise.reject(new Error('not supported'))")
+
+    page.goto(f"{site.url}/receipt/check")
+    page.wait_for_selector("#answer:not([hidden])")
+
+    assert "too old" in page.inner_text("#answer")
+    assert page.is_disabled("#start")

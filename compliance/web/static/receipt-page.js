@@ -10,7 +10,7 @@
     "read the receipt": "The file is a receipt",
     "trust policy": "Whom to trust",
     "checkpoint signature": "The log signed its state",
-    witnesses: "Others saw the same log",
+    witnesses: "Who else saw the log",
     "key registration": "The signing key is in the log",
     "envelope signature": "The signature",
     receipt: "What it promises",
