@@ -26,7 +26,6 @@ from compliance.execution.rungs import Rung, Unlearned
 from compliance.ledger.entries import rfc3339
 from compliance.ledger.lifecycle import AttemptOutcome, ItemState
 from compliance.ledger.views import Claim
-from engine import catalogue
 from engine.contract import Evidence, Job, Kind
 
 
@@ -162,17 +161,10 @@ class Attempt:
             "notMeasured": missing,
             "numbers": numbers,
             "evidenceDigest": hashlib.sha256(numbers.encode()).hexdigest(),
-            "class": self._guarantee_class(),
+            "class": self._rung.guarantee,
             "mechanism": {"accountant": made.accountant, "seedCommitment": made.seed_commitment},
             "state": {name: (made.training or {}).get(name) for name in ("state", "because")},
         }
-
-    def _guarantee_class(self) -> str:
-        """The catalogue's class; a DP base that did not learn leaves evidence only."""
-        base = self._rung.base
-        if self._rung.name == "dp2" and (base is None or base.learned.get("learned") is not True):
-            return "empirical"
-        return catalogue.method(self._rung.name).guarantee.value
 
     def _judge(self, record: dict[str, Any], evidence: Evidence) -> Measured:
         results = judge_all(self._rung.policy.gates, evidence.to_mapping()["findings"])

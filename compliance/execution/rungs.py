@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from audits import accountant
+from audits.gates import GuaranteeClass
+from compliance import cards
+from compliance import policy as policies
 from compliance.execution.process import Engine, Progress
 from compliance.execution.references import seed_of
 from compliance.execution.workspace import Workspace
@@ -84,7 +87,27 @@ class Rung:
             )
             start = made.path
         evidence = process.run(self._job(start, out / "model"), self.progress)
+        if not policies.suppresses(self.name):
+            cards.carry(out / "model", self.before, self._told())
         return Unlearned(path=out / "model", evidence=evidence, base=made)
+
+    @property
+    def guarantee(self) -> GuaranteeClass:
+        """The catalogue's class; a DP base that did not learn leaves evidence only."""
+        if self.name == "dp2" and (self.base is None or self.base.learned.get("learned") is not True):
+            return "empirical"
+        return catalogue.method(self.name).guarantee.value
+
+    def _told(self) -> cards.Told:
+        """What the model's card says; a repetition of the run says the same."""
+        return cards.Told(
+            model=self.model.name,
+            method=self.name,
+            guarantee=self.guarantee,
+            requests=len(self.batch.plan["requests"]),
+            before=self.batch.plan["beforeDigest"],
+            batch=self.batch.id,
+        )
 
     def _job(self, start: Path, out: Path) -> Job:
         shared: dict[str, Any] = {

@@ -77,13 +77,13 @@ def test_a_method_that_keeps_a_state_is_told_where_and_no_other_is(tmp_path: Pat
     """The same folder at every request, outside of what is removed with the run."""
     table = '[methods.descent-to-delete]\nclasses = 4\npoints = 40\n[[gate]]\nmetric = "ra"\ndirection = "at_least"\n'
     space: Any = type("Space", (), {"retain": tmp_path / "r", "forget": tmp_path / "f"})
-    model: Any = type("Model", (), {"start_digest": "0"})
+    model: Any = type("Model", (), {"start_digest": "0", "name": "m"})
     engine: Any = Told()
     rung = Rung(
         name=name,
         store=Store(tmp_path),
         space=space,
-        batch=dataclasses.replace(BATCH, plan={**BATCH.plan, "rungs": []}),
+        batch=dataclasses.replace(BATCH, plan={**BATCH.plan, "rungs": [], "requests": [], "beforeDigest": "0"}),
         model=model,
         policy=parse(f'name = "x"\ntask = "image"\nladder = ["descent-to-delete", "newton-noise"]\n{table}'),
         base=None,
@@ -91,6 +91,7 @@ def test_a_method_that_keeps_a_state_is_told_where_and_no_other_is(tmp_path: Pat
         threads=1,
         progress=lambda _event: None,
     )
+    (tmp_path / "out" / "model").mkdir(parents=True)
     rung.unlearn(engine, tmp_path / "out")
 
     assert engine.jobs[0].cache == (None if kept is None else str(tmp_path / kept))
