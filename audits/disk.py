@@ -1,11 +1,12 @@
 """The few things that writing a log does to a disk, so that a test can stop it before and after each of them.
 
-A file takes its place by a rename, so that whoever reads along finds it whole or not at all. Only after `flush` or
-`flush_all` has returned does it outlive a power cut; what the writer may say before that is the writer's to argue.
+A file that is there is replaced by a rename, so that whoever reads along finds the old one or the new one, whole. One
+that is not there is written in its place: nobody reads a tile before the checkpoint that speaks of it. Only after
+`flush` or `flush_all` has returned does a file outlive a power cut; what the writer may say before that is the
+writer's to argue.
 """
 
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -42,15 +43,16 @@ class Files:
         source.replace(target)
 
     def flush(self, path: Path) -> Callable[[], None]:
-        """fsync(2) in a thread of its own: the caller hashes meanwhile."""
-        faults: list[OSError] = []
-        thread = threading.Thread(target=_fsync, args=(path, faults))
-        thread.start()
+        """fsync(2), for which the device begins to write at once: the caller hashes meanwhile."""
+        descriptor = os.open(path, os.O_RDONLY)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
         def wait() -> None:
-            thread.join()
-            if faults:
-                raise faults[0]
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
         return wait
 
@@ -63,7 +65,10 @@ def put(disk: Disk, path: Path, content: bytes) -> bool:
     """See that the file holds `content`; whether it had to be written. Not yet durable."""
     if _holds(path, content):
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.write(path, content)
+        return True
     temporary = path.with_name(f".{path.name}.tmp")
     disk.write(temporary, content)
     disk.rename(temporary, path)
@@ -76,14 +81,3 @@ def _holds(path: Path, content: bytes) -> bool:
             return file.read(len(content) + 1) == content
     except OSError:
         return False
-
-
-def _fsync(path: Path, faults: list[OSError]) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as fault:
-        faults.append(fault)

@@ -35,6 +35,16 @@ def leaf_hash(entry: bytes) -> bytes:
     return state.digest()
 
 
+def leaf_hashes(entries: Iterable[bytes]) -> list[bytes]:
+    """The hashes of many entries; the loop that a whole log goes through."""
+    hashes, begin = [], _LEAF
+    for entry in entries:
+        state = begin()
+        state.update(entry)
+        hashes.append(state.digest())
+    return hashes
+
+
 def node_hash(left: bytes, right: bytes) -> bytes:
     """The hash of an inner node over its two children (RFC 6962 section 2.1)."""
     state = _NODE()
@@ -46,10 +56,11 @@ def fold(hashes: bytes) -> bytes:
     """The root over a power of two of hashes, given one after the other: a full tile, or an aligned part of one."""
     count = len(hashes) // HASH_SIZE
     expect(count and count & (count - 1) == 0 and len(hashes) == count * HASH_SIZE, "Fold 32 * 2**k bytes.")
+    begin = _NODE
     while len(hashes) > HASH_SIZE:
         nodes = []
         for start in range(0, len(hashes), _PAIR):
-            state = _NODE()
+            state = begin()
             state.update(hashes[start : start + _PAIR])
             nodes.append(state.digest())
         hashes = b"".join(nodes)

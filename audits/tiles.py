@@ -154,15 +154,24 @@ def read_entries(folder: Path, size: int) -> list[bytes]:
 def check_folder(folder: Path, vkey: str) -> checkpoints.Checkpoint:
     """Check a whole log: signature, entries against the root, and every hash tile against the entries."""
     state = checkpoints.open_checkpoint(read_checkpoint(folder), vkey)
-    check_blocks(folder, read_blocks(folder, state.size), state)
+    tiling, damaged = Tiling(), False
+    for block in read_blocks(folder, state.size):
+        for path, content in tiling.hash(block):
+            damaged = damaged or not agrees(folder, path, content)
+    damaged = damaged or not all(agrees(folder, path, content) for path, content in tiling.rest())
+    _require_whole(tiling, state, damaged=damaged)
     return state
 
 
 def check_blocks(folder: Path, blocks: Iterable[Sequence[bytes]], state: checkpoints.Checkpoint) -> None:
-    """Check that `blocks` lead to the root of `state`, and that every file in `folder` agrees with them."""
+    """Check that entries from elsewhere lead to the root of `state`, and that every file in `folder` is theirs."""
     tiling, damaged = Tiling(), False
     for path, content in files_of(tiling, blocks):
         damaged = damaged or not agrees(folder, path, content)
+    _require_whole(tiling, state, damaged=damaged)
+
+
+def _require_whole(tiling: Tiling, state: checkpoints.Checkpoint, *, damaged: bool) -> None:
     right = tiling.size == state.size and tiling.root() == state.root
     require(right, "The log's entries do not lead to its checkpoint's root.")
     require(not damaged, "A hash tile or entry bundle does not agree with the log's entries.")

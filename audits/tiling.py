@@ -11,7 +11,7 @@ a full tile of level 8 * L.
 whatever the length of the log. Names and bytes only; it reads and writes nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from audits import merkle
 from audits.errors import expect, require
@@ -77,9 +77,13 @@ class Tiling:
 
     def feed(self, entries: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
         """Path and content of each file that these entries bring, their bundle first; to be used up."""
-        expect(not self._tail and 0 < len(entries) <= WIDTH, "Entries come in blocks of 256, the last one shorter.")
         yield entries_path(self._blocks, len(entries)), join_bundle(entries)
-        hashes = [merkle.leaf_hash(one) for one in entries]
+        yield from self.hash(entries)
+
+    def hash(self, entries: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+        """The same without the bundle, for entries that come out of one."""
+        expect(not self._tail and 0 < len(entries) <= WIDTH, "Entries come in blocks of 256, the last one shorter.")
+        hashes = merkle.leaf_hashes(entries)
         yield from self._full(b"".join(hashes)) if len(hashes) == WIDTH else self._partial(hashes)
 
     def root(self, leaves: Sequence[bytes] | None = None) -> bytes:
@@ -117,6 +121,19 @@ class Tiling:
         for level, hashes in enumerate(self._levels, start=1):
             if hashes:
                 yield tile_path(level, self._blocks >> HEIGHT * level, len(hashes)), b"".join(hashes)
+
+
+def roots(blocks: Iterable[Sequence[bytes]], sizes: Collection[int]) -> tuple[int, dict[int, bytes]]:
+    """How many entries these blocks of 256 hold, and the root at each of `sizes` that they reach."""
+    tiling, found = Tiling(), {}
+    for block in blocks:
+        for size in sizes:
+            if 0 <= size - tiling.size < len(block):
+                found[size] = tiling.root(merkle.leaf_hashes(block[: size - tiling.size]))
+        for _ in tiling.hash(block):
+            pass
+    found[tiling.size] = tiling.root()
+    return tiling.size, found
 
 
 def _number(index: int, width: int) -> str:

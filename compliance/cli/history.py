@@ -7,14 +7,15 @@
 5  history                (with an older checkpoint) the log only grew since then
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from audits import checkpoint as checkpoints
 from audits import log as logs
 from audits import policy as policies
-from audits import tiles
-from audits.errors import require
+from audits import tiles, tiling
+from audits.errors import VerificationError, require
 from audits.policy import Trust
 from audits.protocol import Recorder, Verification, present
 from compliance.ledger.ledger import Ledger
@@ -22,27 +23,28 @@ from compliance.ledger.ledger import Ledger
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Source:
-    """Where the log is read: its newest checkpoint, and its entries given the checkpoint's size."""
+    """Where the log is read: its newest checkpoint, and its entries in blocks given the checkpoint's size."""
 
     checkpoint: Callable[[], str]
-    entries: Callable[[int], Sequence[bytes]]
+    blocks: Callable[[int], Iterator[list[bytes]]]
     folder: Path
 
 
 @dataclass(slots=True)
 class _State:
-    """What the steps so far have established."""
+    """What the steps so far have established; `roots` are those of the entries, at the sizes that matter."""
 
     policy: policies.Policy | None = None
     trust: Trust | None = None
-    log: logs.Log | None = None
+    size: int = 0
+    roots: dict[int, bytes] = field(default_factory=dict)
 
 
 def check_files(folder: Path, policy_text: str | None, *, since: str | None) -> Verification:
     """An exported log under a policy from outside."""
     source = _Source(
         checkpoint=lambda: tiles.read_checkpoint(folder),
-        entries=lambda size: tiles.read_entries(folder, size),
+        blocks=lambda size: tiles.read_blocks(folder, size),
         folder=folder,
     )
     return _check(source, policy_text, since)
@@ -52,7 +54,7 @@ def check_desk(ledger: Ledger, folder: Path, policy_text: str, *, since: str | N
     """The desk's own log: the database's entries against its newest checkpoint and its published files."""
     head = ledger.head()
     source = _Source(
-        checkpoint=lambda: head.checkpoint, entries=lambda _size: tuple(ledger.entries(0, head.size)), folder=folder
+        checkpoint=lambda: head.checkpoint, blocks=lambda _size: ledger.blocks(0, head.size), folder=folder
     )
     return _check(source, policy_text, since)
 
@@ -61,7 +63,7 @@ def _check(source: _Source, policy_text: str | None, since: str | None) -> Verif
     state, recorder = _State(), Recorder()
     recorder.run("trust policy", lambda: _policy(state, policy_text))
     recorder.run("checkpoint", lambda: _checkpoint(state, source))
-    recorder.run("entries", lambda: _entries(state, source))
+    recorder.run("entries", lambda: _entries(state, source, since))
     recorder.run("files", lambda: _files(state, source))
     if since is not None:
         recorder.run("history", lambda: _history(state, since))
@@ -81,34 +83,44 @@ def _checkpoint(state: _State, source: _Source) -> str:
     return f"The log {state.trust.checkpoint.origin} signed a checkpoint over {state.trust.checkpoint.size} entries."
 
 
-# (3): the entries are well formed and lead to that checkpoint.
-def _entries(state: _State, source: _Source) -> str:
+# (3): the entries are well formed and lead to that checkpoint; read once, block by block.
+def _entries(state: _State, source: _Source, since: str | None) -> str:
     signed = present(state.trust).checkpoint
-    entries = source.entries(signed.size)
-    for entry in entries:
-        logs.parse_entry(entry)
-    state.log = logs.Log(origin=signed.origin, entries=entries)
-    require(state.log.size >= signed.size, "There are fewer entries than the checkpoint says.")
-    require(state.log.root(signed.size) == signed.root, "The entries do not lead to the checkpoint's root.")
-    later = state.log.size - signed.size
+    others = {_size(lambda: tiles.read_checkpoint(source.folder)), _size(lambda: since or "")}
+    state.size, state.roots = tiling.roots(_well_formed(source.blocks(signed.size)), {signed.size, *others})
+    require(state.size >= signed.size, "There are fewer entries than the checkpoint says.")
+    require(state.roots[signed.size] == signed.root, "The entries do not lead to the checkpoint's root.")
+    later = state.size - signed.size
     return f"{signed.size} entries lead to the signed root" + (
         f"; {later} newer ones are not signed yet." if later else "."
     )
 
 
+def _well_formed(blocks: Iterator[list[bytes]]) -> Iterator[list[bytes]]:
+    for block in blocks:
+        for entry in block:
+            logs.parse_entry(entry)
+        yield block
+
+
+def _size(signed: Callable[[], str]) -> int:
+    """The size that a checkpoint speaks of; 0 when it can't be read, which its own step will say."""
+    try:
+        return checkpoints.peek(signed()).size
+    except VerificationError:
+        return 0
+
+
 # (4): what is published is the same log.
 def _files(state: _State, source: _Source) -> str:
-    log = present(state.log)
     found = tiles.check_folder(source.folder, present(state.trust).log.format())
-    require(
-        found.size <= log.size and log.root(found.size) == found.root, "The published files are of another history."
-    )
+    require(state.roots.get(found.size) == found.root, "The published files are of another history.")
     return f"The published files agree, up to entry {found.size}."
 
 
 # (5): an older checkpoint is a beginning of this log.
 def _history(state: _State, older: str) -> str:
-    log, before = present(state.log), policies.verify_log(present(state.policy), older).checkpoint
-    grown = before.size <= log.size and log.root(before.size) == before.root
+    before = policies.verify_log(present(state.policy), older).checkpoint
+    grown = state.roots.get(before.size) == before.root
     require(grown, "The log does not extend the older checkpoint: its history was rewritten.")
     return f"The log extends the older checkpoint over {before.size} entries."

@@ -13,8 +13,10 @@ from compliance.cli.history import check_desk, check_files
 from compliance.cli.inputs import read_text, writing
 from compliance.cli.options import CURRENT, Json, TrustPolicy, Workdir, example, group
 from compliance.cli.output import answer, sentence, sheet
+from compliance.cli.progress import progress
 from compliance.cli.verdicts import verdict
 from compliance.errors import NotFoundError
+from compliance.ledger.fsck import fsck as check_log
 
 app = group()
 
@@ -77,6 +79,29 @@ def verify(
     else:
         with open_desk(workdir) as desk, desk.read() as ledger:
             found = check_desk(ledger, desk.publisher.folder, desk.policy_text(), since=older)
+    answer(found.to_json(), as_json=as_json, people=verdict)
+    return int(not found.ok)
+
+
+@app.command("fsck", epilog=example("expunge log fsck", "expunge log fsck --repair"))
+def fsck(
+    *,
+    repair: Annotated[bool, typer.Option("--repair", help="Write derived files again that are not right.")] = False,
+    workdir: Workdir = CURRENT,
+    as_json: Json = False,
+) -> int:
+    """Rebuild the log from its raw entries and compare every tile and checkpoint; exit 1 unless all agree.
+
+    --repair writes tiles and the checkpoint file again where the entries lead to the root that was signed. It never
+    changes an entry, and never replaces a checkpoint of another root: these are evidence.
+    """
+    with open_desk(workdir) as desk, desk.read() as ledger, progress() as say, writing(desk.publisher.folder):
+        found = check_log(
+            ledger,
+            desk.publisher,
+            repair=repair,
+            say=lambda done, size: say("entries", {"fraction": done / max(1, size)}),
+        )
     answer(found.to_json(), as_json=as_json, people=verdict)
     return int(not found.ok)
 

@@ -4,6 +4,7 @@
 entry and the change it reports commit together or not at all (invariant 1).
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from audits import checkpoint as checkpoints
 from audits import log
+from audits.tiles import WIDTH
 from compliance.errors import NotFoundError, UnavailableError
 from compliance.ledger import tables
 from compliance.ledger.entries import SALT_BYTES, EntryKind, rfc3339
@@ -74,6 +76,12 @@ class LedgerCore:
             .execution_options(yield_per=1024)
         )
         return iter(self._session.scalars(query))
+
+    def blocks(self, start: int, stop: int) -> Iterator[list[bytes]]:
+        """The same entries in blocks of 256, the last one shorter: what a full tile holds, when `start` begins one."""
+        entries = self.entries(start, stop)
+        while block := list(itertools.islice(entries, WIDTH)):
+            yield block
 
     def record_checkpoint(self, *, checkpoint: str, size: int) -> None:
         """Remember a signed checkpoint; an older one than the newest is ignored.

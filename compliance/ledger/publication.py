@@ -25,7 +25,6 @@ The cost is O(new entries + log n), besides that.
 """
 
 import fcntl
-import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -151,7 +150,7 @@ class Publisher:
         Call it outside any transaction. UnavailableError when the entries contradict the last checkpoint, or the
         folder can't be written.
         """
-        with self._alone(), _writable():
+        with self.alone(), _writable():
             text = self._signed(access)
             published = self.published(text)
             text = self._cosigned(access, published)
@@ -205,7 +204,7 @@ class Publisher:
         if tiling is None:
             raise _rewritten()
         wait: Callable[[], None] = _nothing
-        for path, content in tiles.files_of(tiling, _blocks(ledger, tiling.size, size)):
+        for path, content in tiles.files_of(tiling, ledger.blocks(tiling.size, size)):
             if put(self.disk, self.folder / path, content) and path.startswith("tile/entries/"):
                 wait()
                 wait = self.disk.flush(self.folder / path)
@@ -235,7 +234,7 @@ class Publisher:
         except VerificationError:
             return None
         tail: list[bytes] = []
-        for block in _blocks(ledger, blocks * WIDTH, last.size):
+        for block in ledger.blocks(blocks * WIDTH, last.size):
             tail = [merkle.leaf_hash(one) for one in block] if len(block) < WIDTH else []
             if not tail:
                 _use_up(ahead.feed(block))
@@ -262,18 +261,12 @@ class Publisher:
             return _Durable()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
+        """Keep every other publication waiting."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def _blocks(ledger: Ledger, start: int, stop: int) -> Iterator[list[bytes]]:
-    """The entries [start, stop) in blocks of 256."""
-    entries = ledger.entries(start, stop)
-    while block := list(itertools.islice(entries, WIDTH)):
-        yield block
 
 
 def _use_up(files: Iterator[object]) -> None:

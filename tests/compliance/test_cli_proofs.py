@@ -4,10 +4,11 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from audits import dsse, keys, note, policy, proof, statement
+from audits import checkpoint, dsse, keys, note, policy, proof, statement
 from compliance import intake
 from compliance.certification.publishing import bundle_path
 from compliance.wiring import Services
@@ -15,6 +16,7 @@ from tests.audits.bundles import Desk as Operator
 from tests.audits.bundles import write
 from tests.compliance.builders import claimed, planned_batch
 from tests.compliance.terminal import answer, at, refusal, run
+from tests.compliance.test_ledger_publication import rewrite
 
 
 @pytest.fixture
@@ -229,3 +231,46 @@ def test_a_receipt_is_held_against_a_copy_of_the_log(services: Services, trust: 
     dated = run(*check, "--at", "2020-01-01T00:00:00Z", "--json")
     assert (dated.code, dated.value["steps"][-1]["name"], dated.value["steps"][-1]["ok"]) == (1, "date", False)
     assert "--at is a time" in refusal(run(*check, "--at", "yesterday"))
+
+
+def names_of_steps(value: dict[str, Any]) -> list[tuple[str, bool]]:
+    """The steps of a protocol and whether they hold."""
+    return [(step["name"], step["ok"]) for step in value["steps"]]
+
+
+def test_the_log_is_rebuilt_from_its_entries_and_mended(services: Services) -> None:
+    """Every file is compared; --repair writes them again, those of older sizes too, and then all agree."""
+    planned_batch(services)
+    published = services.publish()
+    folder = services.settings.workdir / "log"
+    assert all(ok for _, ok in names_of_steps(answer(services, "log", "fsck")))
+
+    right = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name[0] != "."}
+    for path in right:
+        path.write_bytes(b"x" + path.read_bytes()[1:])
+    (folder / f"tile/0/000.p/{published.size}").unlink()
+    ran = at(services, "log", "fsck", "--json")
+
+    assert (ran.code, names_of_steps(ran.value)[-1]) == (1, ("files", False))
+    assert f"tile/0/000.p/{published.size}" in ran.value["steps"][-1]["why"]
+    assert "were written again" in answer(services, "log", "fsck", "--repair")["steps"][-1]["why"]
+    assert {path: path.read_bytes() for path in right} == right
+    assert answer(services, "log", "fsck")["ok"] is True
+
+
+def test_evidence_is_not_mended(services: Services) -> None:
+    """A rewritten entry, or a public checkpoint of another history, fails its step, and nothing is written."""
+    folder = services.settings.workdir / "log"
+    mine = (folder / "checkpoint").read_text()
+    other = checkpoint.Checkpoint(origin=services.settings.origin, size=2, root=bytes(32))
+    (folder / "checkpoint").write_text(checkpoint.sign(other, services.signers["log"]))
+    ran = at(services, "log", "fsck", "--repair", "--json")
+    assert (ran.code, names_of_steps(ran.value)[2:]) == (1, [("public checkpoint", False), ("files", False)])
+    assert checkpoint.peek((folder / "checkpoint").read_text()) == other
+
+    (folder / "checkpoint").write_text(mine)
+    shutil.rmtree(folder / "tile")
+    rewrite(services, 1)
+    ran = at(services, "log", "fsck", "--repair", "--json")
+    assert (ran.code, names_of_steps(ran.value)[:2]) == (1, [("entries", True), ("checkpoint", False)])
+    assert not (folder / "tile").exists()
