@@ -25,6 +25,7 @@ from audits.errors import expect, require
 from audits.strict import decode_base64, encode_base64, load_json
 
 MAX_BYTES = 64 * 1024 * 1024
+MAX_ENTRIES = 2**18
 MAX_HASHES = 63
 _FIELDS: dict[str, type] = {"start": int, "entries": list, "left": list, "right": list, "single": list}
 _SINGLE: dict[str, type] = {"index": int, "entry": str, "hashes": list}
@@ -122,6 +123,8 @@ def parse(raw: bytes) -> Excerpt:
     require(_shaped(value, _FIELDS), "The log excerpt has other fields than start, entries, left, right, single.")
     require(0 <= value["start"] <= merkle.MAX_SIZE, "The log excerpt starts nowhere.")
     require(value["entries"] and all(isinstance(one, str) for one in value["entries"]), "The log excerpt is empty.")
+    few = max(len(value["entries"]), len(value["single"])) <= MAX_ENTRIES
+    require(few, f"The log excerpt has more than {MAX_ENTRIES} entries.")
     require(all(_shaped(one, _SINGLE) for one in value["single"]), "A single entry of the log excerpt is malformed.")
     singles = tuple(
         Single(index=one["index"], entry=one["entry"].encode(), hashes=_hashes(one["hashes"]))

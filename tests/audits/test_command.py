@@ -10,7 +10,9 @@ import pytest
 import rfc8785
 
 import audits
-from tests.audits.bundles import MODEL_FILES, Desk, write
+from audits import log
+from tests.audits.bundles import MODEL_FILES, ORIGIN, Desk, write
+from tests.audits.cheating import told
 from tests.audits.test_receipt import issued
 
 ROOT = Path(str(audits.__file__)).parents[1]
@@ -72,6 +74,22 @@ def test_json_is_one_value_and_nothing_else(desk: Path) -> None:
 
     assert (result.returncode, result.stderr, value["ok"], value["trust"]) == (1, "", False, "unwitnessed")
     assert [one["n"] for one in value["steps"] if one["ok"]] == list(range(1, 10))
+
+
+def test_a_copy_of_the_log_and_an_older_checkpoint_are_compared(tmp_path: Path) -> None:
+    """With them the steps go on to the older checkpoint; an older checkpoint alone is bad usage, and says so."""
+    made = told(Desk())
+    write(tmp_path / "bundle", made.files)
+    (tmp_path / "policy").write_text(Desk().policy())
+    (tmp_path / "old").write_text(log.checkpoint_of(made.entries[:5], origin=ORIGIN, signer=Desk().log_key))
+    given = ["verify", str(tmp_path / "bundle"), "--policy", str(tmp_path / "policy"), "--since", str(tmp_path / "old")]
+
+    alone = run(*given)
+    result = run(*given, "--log", str(made.mirror(tmp_path / "mirror")), "--json")
+
+    assert (alone.returncode, "--log DIR" in alone.stderr) == (2, True)
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["steps"][-1]["name"] == "older checkpoint"
 
 
 def test_without_a_policy_the_answer_is_no(desk: Path) -> None:
