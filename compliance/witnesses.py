@@ -14,10 +14,12 @@ Rules:
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import httpx
 import structlog
@@ -99,6 +101,15 @@ class Witnesses:
         if skew > MAX_SKEW.total_seconds():
             _log.error("a witness's clock and ours differ: one of them is wrong", witness=one.name, seconds=round(skew))
 
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """The authorities that an https address is believed by; where no address is one, there are none.
+
+        Reading them takes longer than a cosignature, so it is done once.
+        """
+        needed = any(one.url.startswith("https:") for one in self._witnesses)
+        return httpx.create_ssl_context(trust_env=False) if needed else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
     def _post(self, bodies: Mapping[Witness, str]) -> dict[Witness, _Answer | None]:
         """Ask all of them at once; in a thread of its own, because the caller may be inside an event loop."""
         if not bodies:
@@ -107,8 +118,9 @@ class Witnesses:
             return pool.submit(asyncio.run, self._ask_all(bodies)).result()
 
     async def _ask_all(self, bodies: Mapping[Witness, str]) -> dict[Witness, _Answer | None]:
-        limit = httpx.Timeout(self._seconds)
-        async with httpx.AsyncClient(timeout=limit, follow_redirects=False, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            verify=self._tls, timeout=self._seconds, follow_redirects=False, trust_env=False
+        ) as client:
             answers = await asyncio.gather(*(self._ask(client, one, body) for one, body in bodies.items()))
         return dict(zip(bodies, answers, strict=True))
 
@@ -118,7 +130,7 @@ class Witnesses:
                 return await _ask(client, one, body)
         except VerificationError as fault:
             _tell(one, str(fault))
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:  # its text may quote what was answered
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:  # its text may quote what was answered
             _tell(one, f"It did not answer ({type(error).__name__}).")
         return None
 

@@ -1,6 +1,7 @@
 """Asking witnesses: what they may do to us, and what a publication makes of it."""
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,8 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from structlog.testing import capture_logs
 
 from audits import log, note, policy, witness
@@ -55,7 +61,7 @@ class Simulator:
 
 
 @contextmanager
-def serving(answer: Callable[[witness.Request], Reply]) -> Iterator[Simulator]:
+def serving(answer: Callable[[witness.Request], Reply], *, tls: ssl.SSLContext | None = None) -> Iterator[Simulator]:
     """A simulated witness on loopback."""
     simulator = Simulator(answer)
 
@@ -83,7 +89,9 @@ def serving(answer: Callable[[witness.Request], Reply]) -> Iterator[Simulator]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    simulator.url = f"http://127.0.0.1:{server.server_port}/prefix/"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    simulator.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/prefix/"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield simulator
@@ -198,3 +206,26 @@ def test_one_that_is_down_does_not_keep_the_others_from_cosigning() -> None:
 
     assert len(note.parse(signed).signatures) == 2
     assert [(one["witness"], one["why"]) for one in logs] == [("w0", "It did not answer (ConnectError).")]
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """A server that proves itself by a certificate which no authority signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = (
+        made.serial_number(1).not_valid_before(now() - timedelta(days=1)).not_valid_after(now() + timedelta(days=9999))
+    )
+    pem = made.sign(key, SHA256()).public_bytes(Encoding.PEM)
+    (folder / "tls.pem").write_bytes(pem + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "tls.pem")
+    return context
+
+
+def test_an_address_that_can_not_prove_itself_is_sent_nothing(tmp_path: Path) -> None:
+    """An https witness needs a certificate of an authority."""
+    with serving(lambda one: Reply(body=line(one.checkpoint)), tls=self_signed(tmp_path)) as simulator:
+        signed = Witnesses([simulator.as_witness()], clock=now).cosign(SIGNED, WHOLE.consistency_proof)
+
+    assert (signed, simulator.asked) == (SIGNED, [])
