@@ -7,8 +7,10 @@ A child process does the work and dies at the step; nothing of it is simulated b
 import errno
 import os
 import shutil
+import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -149,9 +151,17 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place() -> Iterator[Path]:
+    """Memory, where there is a disk of it: these faults are our own, and a real disk only makes them slow."""
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of our own below it
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def prepared(place: Path) -> Path:
     """A desk just short of its first full tile, published."""
-    folder = tmp_path_factory.mktemp("prepared") / "desk"
+    folder = place / "prepared"
     settings = settings_module.initialise(folder)
     prepare(settings)
     desk = open_services(settings)
@@ -165,8 +175,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reopened(folder: Path, *, boot: str = "first") -> Services:
     """The desk of a folder, in a given boot of its machine."""
-    (database,) = folder.glob("*.db")
-    settings = settings_module.load(folder).model_copy(update={"database_url": f"sqlite:///{database}"})
+    settings = settings_module.load(folder).model_copy(update={"database_url": f"sqlite:///{folder / 'ledger.db'}"})
     desk = open_services(settings)
     return replace(desk, publisher=replace(desk.publisher, boot=lambda: boot))
 
@@ -217,12 +226,10 @@ def run(folder: Path, kind: str, at: int) -> Ended:
 
 def standing(folder: Path) -> str:
     """What a process finds that comes after: entries committed, entries signed, entries under the public checkpoint."""
-    desk = reopened(folder)
-    with desk.read() as ledger:
-        head = ledger.head()
-    desk.database.dispose()
+    with closing(sqlite3.connect(folder / "ledger.db")) as database:
+        size, signed = database.execute("SELECT size, checkpoint_size FROM log_head").fetchone()
     public = checkpoint.peek(tiles.read_checkpoint(folder / "log")).size
-    return f"{head.size} / {head.checkpoint_size} / {public}"
+    return f"{size} / {signed} / {public}"
 
 
 def recovered(folder: Path, told: list[str], boot: str) -> None:
@@ -247,9 +254,9 @@ def recovered(folder: Path, told: list[str], boot: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def steps(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def steps(prepared: Path, place: Path) -> list[str]:
     """Every step of two appends and publications without a fault."""
-    folder = tmp_path_factory.mktemp("whole") / "desk"
+    folder = place / "whole"
     shutil.copytree(prepared, folder)
     ended = run(folder, "none", -1)
     assert ended.code == 0
@@ -258,14 +265,16 @@ def steps(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]
 
 
 @pytest.mark.parametrize("kind", ["crash", "torn", "lost", "full"])
-def test_nothing_said_is_lost_whatever_dies_when(prepared: Path, steps: list[str], kind: str, tmp_path: Path) -> None:
+def test_nothing_said_is_lost_whatever_dies_when(prepared: Path, steps: list[str], kind: str, place: Path) -> None:
     """Killed, without power or with a full disk at a step: one ordinary publication, and everything holds."""
     ends, found = set(), []
     for at, name in enumerate(steps):
         second = name.endswith("the second half")
         if kind != "crash" and (second or (kind == "full" and "write" not in name)):
             continue
-        folder = tmp_path / str(at)
+        if kind == "lost" and name.startswith("1: "):  # the second publication has every kind of step
+            continue
+        folder = place / f"{kind}-{at}"
         shutil.copytree(prepared, folder)
         ended = run(folder, kind, at)
         ends.add(ended.code)

@@ -1,0 +1,243 @@
+"""What the log costs beside the least that any log would cost.
+
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/log.py [--folder DIR] [--only append|proof|verify] [--json]
+
+* append: batches of 256 entries of 200 bytes become files as a publication makes them: bundle (flushed before anything
+  is signed), hash tiles, a signed checkpoint; once in a while everything is forced to the disk. Beside it, taking turns
+  batch by batch, the same bytes in one new file, written and flushed. Asked: at least half the rate.
+* proof: inclusion proofs for random entries of ten million, by a reader that has nothing in memory, from the tiles of
+  made-up leaf hashes. Asked: under 1 ms.
+* verify: a whole log of a million entries of 200 bytes: signature, bundles, root, and every tile. Beside it: the same
+  bundle files are read and split into entries by the same strict function, and each entry is hashed once with
+  `hashlib.sha256`. Asked: at most 2.5 times that.
+
+Ratios are of sums over a run's turns, with an interval of 95 % by bootstrap over the turns. Needs 700 MB of disk.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from audits import checkpoint as checkpoints
+from audits import keys, log, merkle, tiles, tiling
+from audits.checkpoint import Checkpoint
+from audits.disk import Files, put
+
+ORIGIN = "log.example/benchmark"
+KEY = keys.generate("log")
+ENTRY, BATCH = 200, 256
+LAG = 256  # batches between two calls that force everything to the disk, as compliance.ledger.publication has it
+
+
+def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """How long one call takes by the wall's clock, or by another."""
+    started = clock()
+    work()
+    return clock() - started
+
+
+def interval(top: Sequence[float], bottom: Sequence[float]) -> list[float]:
+    """95 % bootstrap interval of sum(top) / sum(bottom) over pairs."""
+    draw, pairs = random.Random(1), list(zip(top, bottom, strict=True))  # noqa: S311 - resampling
+    ratios = []
+    for _ in range(2000):
+        sample = draw.choices(pairs, k=len(pairs))
+        ratios.append(sum(one for one, _ in sample) / sum(two for _, two in sample))
+    ratios.sort()
+    return [round(ratios[50], 3), round(ratios[1949], 3)]
+
+
+def ratio(top: Sequence[float], bottom: Sequence[float]) -> dict[str, Any]:
+    """The ratio of two sums and its interval."""
+    return {"ratio": round(sum(top) / sum(bottom), 3), "ci95": interval(top, bottom)}
+
+
+class Appender:
+    """A log's folder, and what one publication of a batch does to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.disk, self.tiling, self.batches = folder, Files(), tiles.Tiling(), 0
+        self.bytes = 0
+
+    def append(self, entries: Sequence[bytes]) -> None:
+        """Bundle, tiles, checkpoint; the bundle is durable before the checkpoint is signed."""
+        self.bytes = 0
+        wait = None
+        for path, content in tiles.files_of(self.tiling, [entries]):
+            self._put(path, content)
+            wait = wait or self.disk.flush(self.folder / path)
+        if wait:
+            wait()
+        state = Checkpoint(origin=ORIGIN, size=self.tiling.size, root=self.tiling.root())
+        self._put("checkpoint", checkpoints.sign(state, KEY).encode())
+        self.batches += 1
+        if self.batches % LAG == 0:
+            self.disk.flush_all()
+
+    def _put(self, path: str, content: bytes) -> None:
+        put(self.disk, self.folder / path, content)
+        self.bytes += len(content)
+
+
+def plain(path: Path, content: bytes) -> None:
+    """The least that keeps the bytes."""
+    with path.open("wb", buffering=0) as file:
+        file.write(content)
+        os.fsync(file.fileno())
+
+
+def measure_append(folder: Path, batches: int) -> dict[str, Any]:
+    """The rate of appending as a part of that of plain files."""
+    appender, ours, theirs = Appender(folder / "log"), [], []
+    (folder / "plain").mkdir()
+    for number in range(batches):
+        entries = [os.urandom(ENTRY) for _ in range(BATCH)]
+        ours.append(seconds(lambda: appender.append(entries)))  # noqa: B023 - called at once
+        content = os.urandom(appender.bytes)
+        theirs.append(seconds(lambda: plain(folder / "plain" / str(number), content)))  # noqa: B023 - called at once
+    key = log.vkey(ORIGIN, KEY.public_key)
+    if tiles.check_folder(folder / "log", key).size != batches * BATCH:
+        sys.exit("the benchmark wrote no log")
+    hashing = [seconds(lambda: list(tiles.files_of(tiles.Tiling(), [entries]))) for _ in range(32)]
+    return ratio(theirs, ours) | {
+        "batches": batches,
+        "ours_ms": round(1000 * statistics.median(ours), 3),
+        "plain_ms": round(1000 * statistics.median(theirs), 3),
+        "hashing_ms": round(1000 * statistics.median(hashing), 3),
+        "asked": "at least 0.5",
+    }
+
+
+def measure_proof(folder: Path, size: int, proofs: int) -> dict[str, Any]:
+    """How long one inclusion proof takes, from files."""
+    started, block = time.perf_counter(), tiling.WIDTH * merkle.HASH_SIZE
+    levels = [_synthetic(folder, 0, size, lambda number: random.Random(number).randbytes(block))]  # noqa: S311
+    while len(levels[-1]) > 1:
+        level, hashes = len(levels), levels[-1]
+        content = b"".join(hashes)
+        full = _synthetic(folder, level, len(hashes), lambda number: content[number * block : (number + 1) * block])  # noqa: B023
+        levels.append(full)
+        if len(hashes) < tiling.WIDTH:
+            break
+    built, times, draw = time.perf_counter() - started, [], random.Random(2)  # noqa: S311 - which entries
+    root, computing = tiles.TileReader(folder, size).root(), []
+    for _ in range(proofs):
+        reader, index = tiles.TileReader(folder, size), draw.randrange(size)
+        started, computed = time.perf_counter(), time.process_time()
+        path = reader.inclusion_proof(index)
+        computing.append(time.process_time() - computed)
+        times.append(time.perf_counter() - started)
+        leaf = reader.subtree(0, index)
+        merkle.verify_inclusion(leaf=leaf, index=index, size=size, proof=path, root=root)
+    times.sort()
+    return {
+        "entries": size,
+        "proofs": proofs,
+        "median_ms": round(1000 * statistics.median(times), 3),
+        "cpu_ms": round(1000 * statistics.median(computing), 3),
+        "p95_ms": round(1000 * times[int(0.95 * proofs)], 3),
+        "built_s": round(built, 1),
+        "asked": "under 1 ms",
+    }
+
+
+def _synthetic(folder: Path, level: int, count: int, content: Callable[[int], bytes]) -> list[bytes]:
+    """Write a level's tiles; the roots of its full ones."""
+    roots = []
+    for number, width in tiling.widths(count):
+        raw = content(number)[: width * merkle.HASH_SIZE]
+        path = folder / tiling.tile_path(level, number, width)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(raw)
+        if width == tiling.WIDTH:
+            roots.append(merkle.fold(raw))
+    return roots
+
+
+def measure_verify(folder: Path, size: int, turns: int) -> dict[str, Any]:
+    """A whole verification as a multiple of parsing and hashing once."""
+    made, blocks = (
+        tiles.Tiling(),
+        ([os.urandom(ENTRY) for _ in range(min(tiling.WIDTH, size - at))] for at in range(0, size, tiling.WIDTH)),
+    )
+    for path, content in tiles.files_of(made, blocks):
+        put(Files(), folder / path, content)
+    state = Checkpoint(origin=ORIGIN, size=size, root=made.root())
+    put(Files(), folder / "checkpoint", checkpoints.sign(state, KEY).encode())
+    key, full, least = log.vkey(ORIGIN, KEY.public_key), [], []
+    _parse_and_hash(folder, size)
+    for _ in range(turns):
+        least.append(_both(lambda: _parse_and_hash(folder, size)))
+        full.append(_both(lambda: tiles.check_folder(folder, key)))
+    wall, cpu = (ratio([one[n] for one in full], [one[n] for one in least]) for n in (0, 1))
+    return wall | {
+        "cpu": cpu,
+        "entries": size,
+        "turns": turns,
+        "verify_s": round(statistics.median(one[0] for one in full), 2),
+        "least_s": round(statistics.median(one[0] for one in least), 2),
+        "asked": "at most 2.5",
+    }
+
+
+def _both(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds by the wall and of the processor, for a machine that others use too."""
+    spent: list[float] = []
+    wall = seconds(lambda: spent.append(seconds(work, time.process_time)))
+    return wall, spent[0]
+
+
+def _parse_and_hash(folder: Path, size: int) -> None:
+    hashed = hashlib.sha256
+    for block in tiles.read_blocks(folder, size):
+        for one in block:
+            hashed(one).digest()
+
+
+def _machine() -> str:
+    load = os.getloadavg()[0]
+    return f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, load {load:.1f}"
+
+
+def main() -> None:
+    """Measure, and print one line for each."""
+    parser = argparse.ArgumentParser(description="Measure the log.")
+    parser.add_argument("--folder", type=Path, help="where the disk is that is to be measured")
+    parser.add_argument("--only", choices=["append", "proof", "verify"])
+    parser.add_argument("--scale", type=float, default=1.0, help="a part of the sizes, to try it out")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    scale, found = (
+        options.scale,
+        {"machine": f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"},
+    )
+    measures: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "append": lambda folder: measure_append(folder, int(512 * scale)),
+        "proof": lambda folder: measure_proof(folder, int(10_000_000 * scale), 1000),
+        "verify": lambda folder: measure_verify(folder, int(1_000_000 * scale), 5),
+    }
+    for name, measure in measures.items():
+        if options.only in {None, name}:
+            folder = Path(tempfile.mkdtemp(prefix="expunge-log-", dir=options.folder))
+            try:
+                found[name] = measure(folder)
+            finally:
+                shutil.rmtree(folder)
+            if not options.json:
+                print(f"{name:<8} {found[name]}", flush=True)
+    print(json.dumps(found) if options.json else found["machine"])
+
+
+if __name__ == "__main__":
+    main()
