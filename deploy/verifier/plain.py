@@ -1,14 +1,14 @@
 """What `audits` asks of the library `cryptography`, in plain Python: the single-file verifier carries this instead.
 
 Chosen when the file is built, never at run time: inside the file there is no other library of that name, and in an
-installed package there is no copy of this. It verifies Ed25519 and P-256, with `audits.ed25519` and `audits.p256`.
-Nothing here signs, reads private keys or makes them; whoever asks for that gets `UnsupportedAlgorithm`.
+installed package there is no copy of this. It verifies Ed25519, P-256 and ML-DSA-44 (`audits.ed25519`, `audits.p256`,
+`audits.fips204`). Nothing here signs, reads private keys or makes them; whoever asks gets `UnsupportedAlgorithm`.
 """
 
 import base64
 from typing import NoReturn
 
-from audits import algorithms, ed25519, p256
+from audits import algorithms, ed25519, fips204, p256
 from audits.errors import VerificationError
 
 _P256_INFO = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")  # RFC 5480: before the point
@@ -36,6 +36,10 @@ class _Absent(type):
 
 
 class Ed25519PrivateKey(metaclass=_Absent):
+    """Not here."""
+
+
+class MLDSA44PrivateKey(metaclass=_Absent):
     """Not here."""
 
 
@@ -95,6 +99,26 @@ class Ed25519PublicKey:
         """`InvalidSignature` when it is none."""
         try:
             ed25519.verify(self._raw, signature, message)
+        except VerificationError as fault:
+            raise InvalidSignature from fault
+
+
+class MLDSA44PublicKey:
+    """A raw public key of FIPS 204."""
+
+    def __init__(self, raw: bytes) -> None:
+        """Keep it; `verify` looks at it."""
+        self._raw = raw
+
+    @classmethod
+    def from_public_bytes(cls, raw: bytes) -> "MLDSA44PublicKey":
+        """The key in 1,312 bytes."""
+        return cls(raw)
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """`InvalidSignature` when it is none."""
+        try:
+            fips204.verify(self._raw, signature, message)
         except VerificationError as fault:
             raise InvalidSignature from fault
 
