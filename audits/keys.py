@@ -18,7 +18,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -131,8 +131,13 @@ def is_encrypted(pem: bytes) -> bool:
     return pem.partition(b"\n")[2].lstrip().startswith(_ENCRYPTED)
 
 
-def from_pem(pem: bytes, role: Role, passphrase: str | None = None) -> SigningKey:
-    """The key in `pem`, which must name `role` in its first line; the passphrase is for an encrypted one only."""
+def from_pem(
+    pem: bytes, role: Role, passphrase: str | None = None, *, make: Callable[[Any], SigningKey] | None = None
+) -> SigningKey:
+    """The key in `pem`, which must name `role` in its first line; the passphrase is for an encrypted one only.
+
+    `make` takes the private key where the role has one of another algorithm than its own (`audits.mldsa`).
+    """
     expect(role in ROLES, f"There is no key role {role!r}; there are {', '.join(ROLES)}.")
     first, _, block = pem.partition(b"\n")
     require(first == f"{_ROLE_LINE}{role}".encode(), f"The key file's first line is not '{_ROLE_LINE}{role}'.")
@@ -142,7 +147,7 @@ def from_pem(pem: bytes, role: Role, passphrase: str | None = None) -> SigningKe
         secret = str(passphrase).encode()
     try:
         private: Any = load_pem_private_key(block, password=secret)
-        return SigningKey(role, private)
+        return SigningKey(role, private) if make is None else make(private)
     except (ValueError, TypeError) as fault:
         locked = f"The passphrase does not open the {role} key file, or the file is damaged."
         plain = f"The key file holds no PKCS #8 private key for the role {role}."
@@ -161,14 +166,16 @@ def save(key: SigningKey, path: Path, passphrase: str | None = None) -> None:
         os.fsync(file.fileno())
 
 
-def load(path: Path, role: Role, passphrase: str | None = None) -> SigningKey:
+def load(
+    path: Path, role: Role, passphrase: str | None = None, *, make: Callable[[Any], SigningKey] | None = None
+) -> SigningKey:
     """The key in the file `path`, refused when it has another role or when every user of the machine can read it."""
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         require(stat.S_ISREG(status.st_mode), "The key file is not an ordinary file.")
         require(not status.st_mode & 0o007, "The key file is open to every user: chmod 600 it, and replace the key.")
         require(status.st_size <= _LARGEST_FILE, "The key file is too large to be one.")
-        return from_pem(file.read(), role, passphrase)
+        return from_pem(file.read(), role, passphrase, make=make)
 
 
 def key_id(public_key: bytes) -> str:
@@ -218,10 +225,11 @@ class Registration:
 
 
 def registration(key: Signer, role: Role) -> dict[str, str]:
-    """What the log entry `key.registered` says of a key; for a role of several algorithms, of its first one."""
+    """What the log entry `key.registered` says of a key, whose algorithm is the role's unless it says another."""
     own = getattr(key, "role", role)
     expect(own == role, f"This key has the role {own}, not {role}.")
-    return register_public(key.public_key, role=role, algorithm=algorithm_of(role))
+    algorithm = getattr(key, "algorithm", algorithm_of(role))
+    return register_public(key.public_key, role=role, algorithm=algorithm)
 
 
 def register_public(public_key: bytes, *, role: Role, algorithm: Algorithm) -> dict[str, str]:

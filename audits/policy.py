@@ -182,7 +182,7 @@ def _read(draft: _Draft, words: list[str]) -> None:
 
 def _read_log(draft: _Draft, vkey: str) -> None:
     key = note.parse_vkey(vkey)
-    require(key.algorithm == note.ED25519, "a log's key is of type 1.")
+    require(key.algorithm in (note.ED25519, note.ML_DSA_44), "a log's key is of type 1 or 6.")
     require(all(key.public_key != log.public_key for log in draft.logs), "this log's key was listed before.")
     draft.logs.append(key)
 

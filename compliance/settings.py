@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     key_passphrase: SecretStr | None = Field(
         default=None, min_length=SHORTEST_PASSPHRASE, description="encrypts new key files and opens encrypted ones"
     )
+    post_quantum: bool = Field(default=False, description="also sign checkpoints with a key of ML-DSA-44")
     log_key: str = Field(default="", description="pkcs11:..., when a token holds this key instead of a file")
     report_key: str = Field(default="", description="likewise")
     receipt_key: str = Field(default="", description="likewise")

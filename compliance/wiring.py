@@ -134,7 +134,8 @@ class Services:
         """The tlog-policy an auditor pins: hand it over by another way than a bundle."""
         own = self.signers["log"].public_key
         with self.read() as ledger:
-            older = [key.public_key for key in ledger.service_keys() if key.role == "log" and key.retired]
+            known = [key for key in ledger.service_keys() if key.role == "log" and key.algorithm == "ed25519"]
+            older = [key.public_key for key in known if key.retired]
         return policy.format_policy(
             log_vkey=log.vkey(self.settings.origin, own),
             older=[log.vkey(self.settings.origin, one) for one in older if one != own],
@@ -163,7 +164,11 @@ def open_services(
         vault=vault,
         store=Store(settings.workdir / "store"),
         publisher=Publisher(
-            settings.origin, ring.Current(signers, "log"), settings.workdir / "log", _cosigner(settings, clock)
+            settings.origin,
+            ring.Current(signers, "log"),
+            settings.workdir / "log",
+            _cosigner(settings, clock),
+            second=ring.second_key(settings),
         ),
         signers=signers,
         clock=clock,
@@ -178,7 +183,7 @@ def prepare(settings: Settings, *, clock: Callable[[], datetime] = system_clock)
     services = open_services(settings, clock=clock)
     upgrade(services.database)
     with services.transaction() as ledger:
-        rotation.enrol(ledger, services.signers, now=services.clock())
+        rotation.enrol(ledger, services.signers, now=services.clock(), second=services.publisher.second)
     services.publish()
     services.database.dispose()
 

@@ -8,7 +8,7 @@ while it holds the ledger's lock (`compliance.keyring.rotation`). Whether a key 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from audits import keys
+from audits import keys, mldsa
 from audits.errors import VerificationError
 from audits.keys import Role, RoleSigner
 from compliance.errors import UnavailableError
@@ -93,6 +93,13 @@ def open_ring(settings: Settings) -> Keyring:
     return found
 
 
+def second_key(settings: Settings) -> keys.SigningKey | None:
+    """The log's ML-DSA-44 key, where one is asked for."""
+    if not settings.post_quantum:
+        return None
+    return keys.load(_second_file(settings), "log", passphrase(settings), make=mldsa.SecondKey)
+
+
 def key_file(settings: Settings, role: Role) -> Path:
     """Where a role's private key lies, unless a token holds it."""
     return settings.keys / f"{role}.pem"
@@ -110,3 +117,9 @@ def make_missing(settings: Settings) -> None:
         path = key_file(settings, role)
         if role not in settings.token_keys and not path.exists():
             keys.save(keys.generate(role), path, passphrase(settings))
+    if settings.post_quantum and not _second_file(settings).exists():
+        keys.save(mldsa.generate(), _second_file(settings), passphrase(settings))
+
+
+def _second_file(settings: Settings) -> Path:
+    return settings.keys / "log-ml-dsa-44.pem"

@@ -21,10 +21,17 @@ from compliance.keyring.ring import ROLES, key_file, passphrase
 from compliance.ledger.ledger import Ledger
 
 
-def enrol(ledger: Ledger, signers: Mapping[str, RoleSigner], *, now: datetime) -> None:
-    """Register the key of every role; an older one of the same role and algorithm is revoked as rotated."""
+def enrol(
+    ledger: Ledger, signers: Mapping[str, RoleSigner], *, now: datetime, second: RoleSigner | None = None
+) -> None:
+    """Register the key of every role; an older one of the same role and algorithm is revoked as rotated.
+
+    `second` is the log's key of another algorithm, if it has one.
+    """
     for role in ROLES:
         _take_over(ledger, signers[role], role, now)
+    if second is not None:
+        _take_over(ledger, second, second.role, now)
 
 
 def rotate(desk: Desk, role: Role) -> tuple[str, str]:

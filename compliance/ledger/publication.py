@@ -33,11 +33,11 @@ from pathlib import Path
 from typing import Protocol
 
 from audits import checkpoint as checkpoints
-from audits import log, merkle, proof, tiles
+from audits import log, merkle, mldsa, proof, tiles
 from audits.checkpoint import Checkpoint
 from audits.disk import Disk, Files, put
 from audits.errors import VerificationError
-from audits.keys import Signer
+from audits.keys import RoleSigner, Signer
 from audits.tiles import WIDTH, TileReader, Tiling
 from compliance.errors import UnavailableError
 from compliance.ledger.ledger import Ledger
@@ -142,6 +142,8 @@ class Publisher:
     folder: Path
     cosigner: Cosigner | None = None
     disk: Disk = field(default_factory=Files)
+    second: RoleSigner | None = None
+    """The log's ML-DSA-44 key, whose line stands below the log's own."""
     boot: Callable[[], str] = machine_boot
 
     def publish(self, access: Access) -> Published:
@@ -172,6 +174,8 @@ class Publisher:
             return head.checkpoint
         state = Checkpoint(origin=self.origin, size=tiling.size, root=tiling.root())
         text = checkpoints.sign(state, self.signer)
+        if self.second is not None:
+            text = mldsa.add(text, self.second)
         with access.transaction() as ledger:
             ledger.record_checkpoint(checkpoint=text, size=state.size)
         return text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from audits import checkpoint, keys, log, policy
+from audits import checkpoint, keys, log, note, policy
 from audits.errors import VerificationError
 from audits.keys import Role
 from audits.register import Register
@@ -246,3 +246,22 @@ def test_a_ring_has_the_four_roles_of_the_desk(services: Services) -> None:
     assert list(found) == ["log", "report", "receipt", "model"]
     with pytest.raises(KeyError):
         found["approver"]
+
+
+def test_a_log_may_have_a_second_signature(tmp_path: Path) -> None:
+    """The setting makes and registers an ML-DSA-44 key, and every checkpoint has its line, with a rotation between."""
+    plain = settings_module.initialise(tmp_path / "desk")
+    settings = plain.model_copy(update={"post_quantum": True})
+    prepare(settings)
+    desk = open_services(settings)
+    rotation.rotate(desk, "log")
+    signed = desk.publish().checkpoint
+
+    with desk.read() as ledger:
+        (second,) = [key for key in ledger.keys_in_force("log") if key.algorithm == "ml-dsa-44"]
+    vkey = note.format_vkey(settings.origin, second.public_key, note.ML_DSA_44)
+    assert policy.verify_log(policy.parse(f"log {vkey}\nquorum none\n"), signed).checkpoint == checkpoint.peek(signed)
+    policy.verify_log(policy.parse(desk.policy_text()), signed)
+    prepare(settings)
+    assert log_size(desk) == checkpoint.peek(signed).size
+    desk.database.dispose()
