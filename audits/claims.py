@@ -26,6 +26,7 @@ from audits.predicate import Attempt, Predicate
 
 LONGEST_UNWITNESSED = timedelta(days=1)
 _SHOWN = 3
+_DIGITS = 16
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _LATEST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
@@ -149,7 +150,9 @@ def approvals(shown: Shown, predicate: Predicate) -> str:
     told, found = predicate["requestBatch"]["approvals"], "signed" if all(signed) else "unsigned"
     require(told == found, f"The report calls its approvals {told}, and by the log they are {found}.")
     if found == "signed":
-        return f"All {len(signed)} requests of the batch were approved before its plan, by signatures of approvers."
+        by = {shown.history.signed[one].text("keyId")[:_DIGITS] for one in shown.history.queued}
+        keys_of = ", ".join(sorted(by))
+        return f"All {len(signed)} request(s) were approved before the plan, by signatures of approvers ({keys_of})."
     return (
         f"unsigned: {len(signed)} request(s) were approved before the plan, {sum(signed)} of them by an approver's "
         f"signature; no approver's key was in force for the others, {shown.reach}."
