@@ -15,6 +15,7 @@ import structlog
 import typst
 
 from audits import companion, oms, statement
+from audits.keys import Signer
 from audits.protocol import Verification
 from compliance import timestamps
 from compliance.desk import Desk
@@ -37,14 +38,14 @@ def companions(desk: Desk, *, payload: bytes, envelope: bytes) -> dict[str, byte
     return {name: raw for name, raw in made.items() if raw is not None}
 
 
-def summary(desk: Desk, verdict: Verification, envelope: bytes) -> dict[str, bytes]:
-    """The summary of our own verification of the report in `envelope`, which passed."""
+def summary(desk: Desk, verdict: Verification, envelope: bytes, *, signer: Signer) -> dict[str, bytes]:
+    """The summary of our own verification, which passed, of the report in `envelope`, under that report's own key."""
     raw = companion.summarise(
         verdict,
         envelope,
         verifier=f"https://{desk.settings.origin}",
         at=rfc3339(desk.clock()),
-        signer=desk.signers["report"],
+        signer=signer,
     )
     return {companion.SUMMARY: raw}
 

@@ -66,7 +66,7 @@ def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) ->
         step = f"step {failed.n} ({failed.name})"
         message = f"our own verifier rejected the report at {step}, so nothing was published: {failed.why}"
         raise UnavailableError(message, code="report-rejected")
-    _write(partial, summary(desk, verdict, envelope))
+    _write(partial, summary(desk, verdict, envelope, signer=key))
     _publish(desk, claim, batch, attempt, hashlib.sha256(logged.payload).hexdigest())
 
 

@@ -105,7 +105,7 @@ def test_what_no_version_shares_is_unknown(desk: Services, tmp_path: Path) -> No
     ran = check(desk, other, "--model", "m")
 
     assert (ran.code, ran.value["outcome"], ran.value["version"]) == (1, "unknown", None)
-    assert ran.value["differing"] == {WEIGHTS: "changed", "config.json": "missing"}
+    assert ran.value["differing"] == {WEIGHTS: "changed", "config.json": "missing", "README.md": "missing"}
 
 
 def test_a_link_and_an_unknown_name_are_refused(desk: Services, served: Path) -> None:
