@@ -10,6 +10,7 @@ import rfc8785
 import typer
 
 from audits import keys as files
+from audits import note
 from audits.keys import Role, fingerprint
 from audits.register import Reason
 from audits.strict import decode_base64, encode_base64, load_json
@@ -24,6 +25,7 @@ from compliance.keyring.tokens import TokenKey
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.views import ServiceKeyView
 from compliance.settings import token_pin
+from compliance.wiring import Services
 
 app = group()
 _COLUMNS = {
@@ -92,7 +94,7 @@ def list_(
     """List every key the log knows, with its fingerprint, its state and the log entries that say so."""
     with open_desk(workdir) as desk:
         with desk.read() as ledger:
-            value = [_value(view) for view in ledger.service_keys()]
+            value = [_value(view) | {"vkey": _vkey(desk, view)} for view in ledger.service_keys()]
         if policy is not None:
             with writing(policy):
                 policy.parent.mkdir(parents=True, exist_ok=True)
@@ -163,6 +165,14 @@ def revoke(
         if view.role != "log":  # nothing signs a checkpoint until the log has a new key
             desk.publish()
     answer(_value(view), as_json=as_json, people=sheet(_COLUMNS))
+
+
+def _vkey(desk: Services, view: ServiceKeyView) -> str | None:
+    """A log key as a trust policy writes it; None for the keys of other roles."""
+    if view.role != "log":
+        return None
+    algorithm = note.ML_DSA_44 if view.algorithm == "ml-dsa-44" else note.ED25519
+    return note.format_vkey(desk.settings.origin, view.public_key, algorithm)
 
 
 def _named(ledger: Ledger, key: str) -> ServiceKeyView:

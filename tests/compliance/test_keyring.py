@@ -1,5 +1,6 @@
 """The desk's own keys: files, encrypted files, rotation, and keys in a token (a real SoftHSM)."""
 
+import multiprocessing
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -197,6 +198,24 @@ def test_a_token_signs_like_a_file(token: str, role: Role) -> None:
         keys.verify(key.public_key, signature, b"a message")
     with pytest.raises(UnavailableError, match="already"):
         again.generate()
+
+
+@with_softhsm
+def test_a_forked_process_signs_with_the_token_too(token: str) -> None:
+    """A worker that was forked from an open desk opens the module anew, as PKCS #11 asks."""
+    key = tokens.TokenKey("report", token.replace("%s", "forked"), pin=None)
+    key.generate()
+    keys.verify(key.public_key, key.sign(b"before"), b"before")
+
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        signature = pool.apply(_sign, (token.replace("%s", "forked"), b"after"))
+
+    keys.verify(key.public_key, signature, b"after")
+    keys.verify(key.public_key, key.sign(b"again"), b"again")
+
+
+def _sign(uri: str, message: bytes) -> bytes:
+    return tokens.TokenKey("report", uri, pin=None).sign(message)
 
 
 @with_softhsm
