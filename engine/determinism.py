@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from accelerate import PartialState
 
 from engine.seeds import derive
 
@@ -20,12 +21,17 @@ def begin(*, seed: int, threads: int) -> None:
 
 
 def environment(threads: int) -> dict[str, Any]:
-    """What a reader needs to repeat the run. No host name, no paths, no user."""
+    """What a reader needs to repeat the run. No host name, no paths, no user.
+
+    The kind of processor is part of it: sums on an accelerator are other sums, and lead to other weights.
+    """
+    device = PartialState().device
     return {
         "python": platform.python_version(),
         "torch": version("torch"),
         "transformers": version("transformers"),
         "opacus": version("opacus"),
         "platform": f"{platform.system()}-{platform.machine()}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": threads,
     }

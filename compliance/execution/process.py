@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from compliance.errors import ComplianceError, UnavailableError
 from engine.contract import Evidence, Job
@@ -54,6 +54,8 @@ class Engines(Protocol):
 class EngineProcess:
     """One `python -m engine`, used for one job after the other."""
 
+    surroundings: ClassVar[Mapping[str, str]] = QUIET
+
     def __init__(self, *, log: Path, threads: int) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("EXPUNGE_")}
         threading_limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
@@ -64,7 +66,7 @@ class EngineProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment | threading_limits | QUIET,
+            env=environment | threading_limits | dict(self.surroundings),
             text=True,
         )
         self._closing = threading.Lock()
@@ -126,3 +128,9 @@ class EngineProcess:
         code = self._child.wait()
         message = f"the engine process ended with code {code} in the middle of a job; the run is taken up again"
         return UnavailableError(message, code="engine-died")
+
+
+class CpuEngineProcess(EngineProcess):
+    """The same where no accelerator is seen, so that equal jobs make equal weights."""
+
+    surroundings: ClassVar[Mapping[str, str]] = QUIET | {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}

@@ -43,7 +43,7 @@ from compliance.execution.comparison import (
     other_settings,
 )
 from compliance.execution.inputs import Sealed, private_folder, sweep_folders
-from compliance.execution.process import EngineProcess, Engines, Progress
+from compliance.execution.process import CpuEngineProcess, Engines, Progress
 from compliance.execution.repeating import Inputs, Repeater, is_noisy
 from compliance.execution.rungs import Unlearned
 from compliance.execution.workspace import fill_workspace
@@ -120,7 +120,7 @@ def reproduce(
     say: Progress,
     challenge: Challenge | None = None,
     out: Path | None = None,
-    engines: Engines = EngineProcess,
+    engines: Engines = CpuEngineProcess,
 ) -> Reproduction:
     """Repeat the run of a bundle's report and compare; without a trust policy under the desk's own.
 

@@ -151,5 +151,6 @@ def test_a_step_of_muon_is_the_published_one() -> None:
 
 
 def test_a_job_says_in_which_environment_it_ran() -> None:
-    """Versions and threads, and no name of a machine."""
-    assert set(determinism.environment(1)) == {"python", "torch", "transformers", "opacus", "platform", "threads"}
+    """Versions, the kind of processor and threads, and no name of a machine."""
+    names = {"python", "torch", "transformers", "opacus", "platform", "device", "threads"}
+    assert set(determinism.environment(1)) == names
