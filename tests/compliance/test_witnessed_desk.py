@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from audits import log, note, policy, verify, witness
+from audits import log, policy, verify
 from audits.errors import VerificationError
 from compliance import settings as settings_module
 from compliance.errors import UnavailableError
@@ -109,21 +109,3 @@ def test_a_report_waits_for_the_quorum(services: Services, tmp_path: Path, clock
     assert kinds(again, log.REPORT_LOGGED) == 1
     for used in (desk, again):
         used.database.dispose()
-
-
-def test_a_database_from_an_old_copy_is_noticed_by_the_witness(services: Services, tmp_path: Path) -> None:
-    """A desk that lost entries, and signs others in their place, gets no line for them."""
-    with running(tmp_path / "witness", log_vkey(services)) as one:
-        desk = introduced(services, one)
-        desk.publish()
-        key = desk.signers["log"]
-        with desk.read() as ledger:
-            size = ledger.head().size
-        other = log.Log(origin=desk.settings.origin, entries=[b"rewritten"] * size)
-        assert desk.publisher.cosigner is not None
-        with capture_logs() as told:
-            signed = desk.publisher.cosigner.cosign(other.checkpoint(key), other.consistency_proof)
-
-    assert not witness.cosigned(signed, note.parse_vkey(one.printed["vkey"]))
-    assert "status 422" in told[0]["why"]
-    desk.database.dispose()
