@@ -1,5 +1,6 @@
 """The verifier as one file: built the same twice, run by a Python without packages, and of the package's opinion."""
 
+import base64
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import rfc8785
 
-from audits import bundle, companion, log, oms, receipt, tiles, verify
+from audits import bundle, companion, log, mldsa, note, oms, receipt, tiles, verify
 from audits.protocol import Verification
 from tests.audits import test_receipt
 from tests.audits.bundles import AT, MODEL_FILES, ORIGIN, VECTORS, Desk, file_digests, write
@@ -161,6 +162,29 @@ def test_a_model_signature_verifies_without_openssl(tmp_path: Path, single: Path
     told = inside(single, code, tmp_path / "good", tmp_path / "moved", json.dumps(files), key.public_key.hex())
 
     assert "not by the expected key" in told
+
+
+def test_the_second_line_of_a_checkpoint_verifies_without_openssl(tmp_path: Path, single: Path) -> None:
+    """ML-DSA-44 beside Ed25519: both lines hold in the file, and a spoilt second one rejects the note."""
+    second = mldsa.generate()
+    signed = mldsa.add(log.checkpoint_of([b"entry"], origin=ORIGIN, signer=DESK.log_key), second)
+    head, _, last = signed.rstrip("\n").rpartition(" ")
+    spoilt = bytearray(base64.b64decode(last))
+    spoilt[100] ^= 1
+    (tmp_path / "good").write_text(signed)
+    (tmp_path / "spoilt").write_text(f"{head} {base64.b64encode(spoilt).decode()}\n")
+    known = [log.vkey(ORIGIN, DESK.log_key.public_key), note.format_vkey(ORIGIN, second.public_key, note.ML_DSA_44)]
+    code = (
+        "from audits import note; from audits.errors import VerificationError\n"
+        "known = [note.parse_vkey(one) for one in sys.argv[3:]]\n"
+        "print(sorted(one.key.algorithm for one in note.open_note(open(sys.argv[1], 'rb').read(), known).verified))\n"
+        "try: note.open_note(open(sys.argv[2], 'rb').read(), known)\n"
+        "except VerificationError as fault: print(fault)"
+    )
+    told = inside(single, code, tmp_path / "good", tmp_path / "spoilt", *known)
+
+    assert told.startswith("[1, 6]\n")
+    assert "by the known key" in told
 
 
 def test_it_does_not_sign(single: Path) -> None:
