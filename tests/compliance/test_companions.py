@@ -1,6 +1,7 @@
 """What lies beside a published report: all of it of this report, and read by tools that are not ours."""
 
 import dataclasses
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -86,3 +87,18 @@ def test_a_report_without_a_stamp_goes_out(services: Services, tmp_path: Path) -
 
     assert not (bundle / companion.STAMP).exists()
     assert set(companions(unreadable, **told)) == {companion.MODEL, companion.PRINT}
+
+
+def test_a_later_report_tells_of_the_versions_before_it(services: Services) -> None:
+    """The second report has the first one's figures, by its digest, and draws both in a row."""
+    published(services, people=6)
+    assert run(services, planned(services, 1), engines=engines())
+    first, second = (services.settings.workdir / "bundles" / f"m-v{number}" for number in (2, 3))
+    payloads = [dsse.parse((one / companion.REPORT).read_bytes())[1] for one in (first, second)]
+    earlier, later = map(statement.parse, payloads)
+
+    assert "history" not in earlier
+    (told,) = later["history"]
+    assert (told["version"], told["reportDigest"]) == (2, hashlib.sha256(payloads[0]).hexdigest())
+    assert told["metrics"] == {one["metric"]: one["after"] for one in earlier["evidence"]["findings"]}
+    assert b"From version to version" in (second / "report.html").read_bytes()
