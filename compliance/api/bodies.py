@@ -53,6 +53,14 @@ class CodeIn(_In):
     code: str = Field(description="eight letters and digits; spaces, hyphens and case do not matter")
 
 
+class ApprovalIn(_In):
+    """An approver's signature over a request; made by `expunge request sign`, or by any Ed25519 program."""
+
+    statement: str = Field(description="the signed text, byte for byte (RFC 8785): expunge-approval/v1")
+    signature: str = Field(description="Ed25519 over the statement's bytes, in base64")
+    key_id: str = Field(description="SHA-256 of the approver's public key, in hex")
+
+
 class DenialOut(_Out):
     """Why a request was refused."""
 

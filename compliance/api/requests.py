@@ -16,6 +16,7 @@ from compliance.api.access import (
     address_of,
 )
 from compliance.api.bodies import (
+    ApprovalIn,
     CodeIn,
     CodeSentOut,
     FiledListOut,
@@ -110,6 +111,14 @@ def send_new_code(request_id: str, request: Request, desk: Desk, limits: Limits)
 def withdraw_request(view: Entitled, desk: Desk) -> RequestOut:
     """Take the request back, as long as its unlearning has not begun."""
     return _out(desk, intake.withdraw(desk, request_id=view.id))
+
+
+@router.post("/{request_id}/approval", responses=described(403, 404, 409))
+def approve_request(request_id: str, body: ApprovalIn, request: Request, desk: Desk, limits: Limits) -> RequestOut:
+    """Approve as an approver whose key the desk knows. The signature suffices; no token is needed."""
+    limits.code(address_of(request), desk.clock())
+    said = intake.signed_approval(said=body.statement, signature=body.signature, key_id=body.key_id)
+    return _out(desk, intake.approve(desk, request_id=request_id, actor="approver", approval=said))
 
 
 @router.get("/{request_id}/receipt", responses=described(401, 404))  # noqa: FAST003 - `Entitled` takes it

@@ -5,7 +5,16 @@ committed. None takes a time from its caller.
 """
 
 from compliance.intake.confirmation import by_token, confirm, expire, new_code, withdraw
-from compliance.intake.decisions import EXTENSION_CODES, approve, deny, extend, hold, release, statement
+from compliance.intake.decisions import (
+    EXTENSION_CODES,
+    approve,
+    deny,
+    extend,
+    hold,
+    release,
+    signed_approval,
+    statement,
+)
 from compliance.intake.desk import Desk
 from compliance.intake.filing import Caller, Filed, clocks, day_of, file
 from compliance.intake.holdings import opening, proof
@@ -42,6 +51,7 @@ __all__ = [
     "progress",
     "proof",
     "release",
+    "signed_approval",
     "statement",
     "status_token",
     "submission",

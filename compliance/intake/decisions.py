@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from audits import approval as approvals
+from audits.errors import VerificationError
 from audits.log import parse_time
 from audits.strict import decode_base64
 from compliance.errors import InvalidInputError
@@ -85,6 +86,16 @@ def release(desk: Desk, *, request_id: str, actor: str) -> RequestView:
     """Take up again what was on hold."""
     with desk.transaction() as ledger:
         return ledger.release_request(request_id=request_id, actor=actor, now=desk.clock())
+
+
+def signed_approval(*, said: str, signature: str, key_id: str) -> Mapping[str, str]:
+    """What an approver's browser or program sends: the signed text, the signature in base64, the key's id."""
+    try:
+        raw = decode_base64(signature, "The signature")
+        return approvals.entry_data(said.encode(), key_id=key_id, signature=raw)
+    except (VerificationError, UnicodeEncodeError) as fault:
+        message = "this is no signed approval; sign the request's statement as the desk shows it, and send it again"
+        raise InvalidInputError(message, code="bad-approval") from fault
 
 
 def _timely(approval: Mapping[str, str], view: RequestView, now: datetime) -> bool:

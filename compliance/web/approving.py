@@ -11,9 +11,7 @@ from datetime import datetime
 from starlette.responses import Response
 
 from audits import approval
-from audits.errors import VerificationError
-from audits.strict import decode_base64
-from compliance.errors import InvalidInputError
+from compliance import intake
 from compliance.ledger.entries import rfc3339
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.views import RequestView
@@ -34,12 +32,7 @@ def signed(form: Form) -> Mapping[str, str] | None:
     """The approval in a form; None when the form carries none."""
     if not form["statement"]:
         return None
-    try:
-        signature = decode_base64(form["signature"], "The signature")
-        return approval.entry_data(form["statement"].encode(), key_id=form["key_id"], signature=signature)
-    except VerificationError as fault:
-        message = "the approval is not signed as this page signs it; reload the page and sign again"
-        raise InvalidInputError(message, code="bad-approval") from fault
+    return intake.signed_approval(said=form["statement"], signature=form["signature"], key_id=form["key_id"])
 
 
 def script() -> str:

@@ -13,9 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, event
 
+from audits import keys
+from audits.strict import encode_base64
+from compliance import intake
 from compliance.api import create_app
+from compliance.ledger.lifecycle import RequestState
 from compliance.notices import deliver, mailer
 from compliance.wiring import Services
+from tests.compliance.browsing import matched
 from tests.compliance.conftest import Clock, both_databases
 
 ADA = {"name": "Ada Example", "email": "ada@example.org"}
@@ -457,3 +462,24 @@ def test_importing_the_api_loads_no_learning_library() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert result.stdout.strip() == ""
+
+
+def test_an_approver_approves_by_signature_alone(services: Services, client: TestClient) -> None:
+    """The signature of a known approver over this request is enough; a stranger's, or another text, is nothing."""
+    key = keys.generate("approver")
+    with services.transaction() as ledger:
+        data, now = keys.registration(key, "approver"), services.clock()
+        ledger.register_key(key_id=key.key_id, role="approver", public_key=key.public_key, data=data, now=now)
+    request_id = matched(services)
+    said = intake.statement(services, request_id=request_id)
+    stranger = keys.generate("approver")
+    path = f"/v1/requests/{request_id}/approval"
+
+    def send(by: keys.SigningKey, text: bytes = said) -> int:
+        body = {"statement": text.decode(), "signature": encode_base64(by.sign(text)), "key_id": by.key_id}
+        return client.post(path, json=body).status_code
+
+    assert [send(stranger), send(key, b"{}"), send(key, said.replace(request_id.encode(), b"other"))] == [403, 422, 422]
+    assert (send(key), send(key)) == (200, 409)
+    with services.read() as ledger:
+        assert ledger.request(request_id).state is RequestState.APPROVED
