@@ -27,7 +27,6 @@ from compliance.wiring import Services, open_services, prepare
 from engine.contract import Evidence, Job, Kind
 from engine.run import run as do
 from tests.compliance.builders import write_lines
-from tests.compliance.conftest import Clock
 from tests.compliance.terminal import answer, at, refusal
 from tests.compliance.test_api import BODY, file, mailed_code
 from tests.engine.painted import LABELS, SIDE, bar, png
@@ -86,8 +85,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """A model that tells four bars apart, at a desk with strangers' bars to compare with."""
     folder = tmp_path_factory.mktemp("class")
     settings = settings_module.initialise(folder / "desk")
-    prepare(settings, clock=Clock())
-    services = open_services(settings, clock=Clock())
+    prepare(settings)
+    services = open_services(settings)
     for name, numbers in (("bars", range(PEOPLE * len(LABELS))), ("strangers", range(1000, 1040))):
         lines = write_lines(folder / f"{name}.jsonl", _rows(numbers))
         answer(services, "dataset", "add", name, lines, "--subject-field", "who")

@@ -16,7 +16,7 @@ from compliance.ledger.lifecycle import RequestState
 from compliance.ledger.views import Subject
 from compliance.wiring import Services, open_services, prepare
 from tests.compliance.builders import write_lines
-from tests.compliance.conftest import Clock, verified_request
+from tests.compliance.conftest import verified_request
 from tests.compliance.terminal import answer, at, refusal
 from tests.engine import styled
 from tests.engine.painted import garbled
@@ -65,8 +65,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """A desk with pictures of bars in three domains, others that no model has seen, and a policy."""
     folder = tmp_path_factory.mktemp("domains")
     settings = settings_module.initialise(folder / "desk", engine_threads="1")
-    prepare(settings, clock=Clock())
-    services = open_services(settings, clock=Clock())
+    prepare(settings)
+    services = open_services(settings)
     given(services, "bars", rows(range(12)))
     given(services, "strangers", rows(range(100, 108)))
     (folder / "desk" / "policy.toml").write_text(POLICY)

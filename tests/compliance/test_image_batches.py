@@ -16,7 +16,7 @@ from compliance.ledger.views import Subject
 from compliance.planning import plan_batch
 from compliance.wiring import Services, open_services, prepare
 from tests.compliance.builders import write_lines
-from tests.compliance.conftest import Clock, verified_request
+from tests.compliance.conftest import verified_request
 from tests.compliance.terminal import answer, at, refusal
 from tests.engine.painted import LABELS, SIDE, bar, garbled, png
 
@@ -72,8 +72,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """A desk with a data set of bars, strangers' bars, and a model that was trained from nothing under DP."""
     folder = tmp_path_factory.mktemp("images")
     settings = settings_module.initialise(folder / "desk")
-    prepare(settings, clock=Clock())
-    services = open_services(settings, clock=Clock())
+    prepare(settings)
+    services = open_services(settings)
     _data(services, folder)
     (folder / "policy.toml").write_text(POLICY)
     given = ("--dataset", "bars", "--holdout", "strangers", "--policy", folder / "policy.toml")

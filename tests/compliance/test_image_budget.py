@@ -16,7 +16,7 @@ from compliance.ledger.views import Subject
 from compliance.planning import plan_batch
 from compliance.wiring import Services, open_services, prepare
 from tests.compliance.builders import write_lines
-from tests.compliance.conftest import Clock, verified_request
+from tests.compliance.conftest import verified_request
 from tests.compliance.terminal import answer
 from tests.engine.painted import LABELS, SIDE, bar, png
 
@@ -81,8 +81,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """Two data sets of other people each, and a model whose policy lets one person leave under a base."""
     folder = tmp_path_factory.mktemp("image-budget")
     settings = settings_module.initialise(folder / "desk")
-    prepare(settings, clock=Clock())
-    services = open_services(settings, clock=Clock())
+    prepare(settings)
+    services = open_services(settings)
     for name, first in (("bars", 0), ("others", 100), ("strangers", 1000)):
         _data(services, folder, name, range(first * EACH, (first + PEOPLE) * EACH))
     (folder / "one.toml").write_text(ONE_PERSON)
