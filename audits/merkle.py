@@ -56,15 +56,19 @@ def fold(hashes: bytes) -> bytes:
     """The root over a power of two of hashes, given one after the other: a full tile, or an aligned part of one."""
     count = len(hashes) // HASH_SIZE
     expect(count and count & (count - 1) == 0 and len(hashes) == count * HASH_SIZE, "Fold 32 * 2**k bytes.")
-    begin = _NODE
     while len(hashes) > HASH_SIZE:
-        nodes = []
-        for start in range(0, len(hashes), _PAIR):
-            state = begin()
-            state.update(hashes[start : start + _PAIR])
-            nodes.append(state.digest())
-        hashes = b"".join(nodes)
+        hashes = pair_up(hashes)
     return hashes
+
+
+def pair_up(hashes: bytes) -> bytes:
+    """The nodes over each two of the hashes, given one after the other; a last odd one has none."""
+    nodes, begin = [], _NODE
+    for start in range(0, len(hashes) - HASH_SIZE, _PAIR):
+        state = begin()
+        state.update(hashes[start : start + _PAIR])
+        nodes.append(state.digest())
+    return b"".join(nodes)
 
 
 @dataclass(frozen=True, slots=True)

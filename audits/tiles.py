@@ -48,6 +48,7 @@ class TileReader(merkle.Subtrees):
         self._folder = folder
         self._size = size
         self._tiles: dict[tuple[int, int], bytes] = {}
+        self._nodes: dict[tuple[int, int], list[bytes]] = {}
 
     @property
     def size(self) -> int:
@@ -59,9 +60,17 @@ class TileReader(merkle.Subtrees):
         height, above = divmod(level, HEIGHT)
         first, count = index << above, 1 << above
         expect(first + count <= self._size >> HEIGHT * height, "This subtree is not complete.")
-        offset = first % WIDTH * merkle.HASH_SIZE
-        tile = self.tile(height, first // WIDTH)
-        return merkle.fold(tile[offset : offset + count * merkle.HASH_SIZE])
+        nodes = self._within(height, first // WIDTH, above)
+        offset = (index % (WIDTH >> above)) * merkle.HASH_SIZE
+        return nodes[offset : offset + merkle.HASH_SIZE]
+
+    def _within(self, height: int, tile: int, above: int) -> bytes:
+        """The nodes `above` levels over a tile's hashes; computed once, for the next proof needs most of them again."""
+        raw = self.tile(height, tile)
+        levels = self._nodes.setdefault((height, tile), [raw])
+        while len(levels) <= above:
+            levels.append(merkle.pair_up(levels[-1]))
+        return levels[above]
 
     def tile(self, level: int, index: int) -> bytes:
         """The hashes of a tile, as many as the log has there at this size."""
@@ -69,6 +78,7 @@ class TileReader(merkle.Subtrees):
         if (level, index) not in self._tiles:
             if len(self._tiles) >= _KEPT:
                 self._tiles.clear()
+                self._nodes.clear()
             paths = tile_path(level, index), tile_path(level, index, width)
             raw = _read_tile(self._folder, *paths, WIDTH * merkle.HASH_SIZE)[: width * merkle.HASH_SIZE]
             require(len(raw) == width * merkle.HASH_SIZE, "A hash tile of the log is too short.")
