@@ -16,6 +16,7 @@ from audits.render import html
 
 _SVG = "http://www.w3.org/2000/svg"
 _FONT = "Libertinus Serif"
+_SIGNS = {ord("✕"): "×"}  # noqa: RUF001 - the typesetter's fonts have no cross, and a multiplication sign is read as one
 _INLINE = {"strong": "strong", "code": "code", "span": "", "b": "strong"}
 _LONG = re.compile(r"[0-9a-f]{32,}")
 _RULE = re.compile(r"(\.chart [^{}]+)\{([^}]*)\}")
@@ -27,7 +28,7 @@ def read(payload: bytes) -> dict[str, Any]:
 
     VerificationError when the payload is no report.
     """
-    page = html.page(payload).decode()
+    page = html.page(payload).decode().translate(_SIGNS)
     title = ET.fromstring(page[page.index("<title>") : page.index("</title>")] + "</title>").text  # noqa: S314
     # Our own page, without a document type: there is no entity to expand and nothing to fetch.
     main = ET.fromstring(page[page.index("<main>") : page.index("</main>")] + "</main>")  # noqa: S314

@@ -19,6 +19,7 @@ from audits import log, statement
 from compliance.rendering import document
 
 STANDARD: Literal["a-3b"] = "a-3b"
+_COMMON = "–—‘’“”…−≤≥≈•→✓"  # noqa: RUF001 - as they are printed
 _FOOT = "A picture of report.dsse.json, which is attached and alone proves something. Trust comes from the log."
 _SIGNATURE = (
     "It is made with the desk's model key, under a certificate that the desk issued to itself: a reader of PDF "
@@ -69,5 +70,5 @@ def _spelled(report: dict[str, Any]) -> str:
 
 
 def _is_common(character: str) -> bool:
-    latin_greek, punctuation = 0x0400, range(0x2010, 0x2300)
-    return ord(character) < latin_greek or ord(character) in punctuation or character in "✓✗✕~\N{MIDDLE DOT}"
+    latin, greek = range(0x20, 0x180), range(0x391, 0x3CA)
+    return (ord(character) in latin or ord(character) in greek or character in _COMMON) and character.isprintable()

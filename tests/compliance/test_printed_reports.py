@@ -23,6 +23,7 @@ from audits.errors import VerificationError
 from audits.predicate import Predicate
 from compliance.rendering import document, pades, pdf
 from tests.audits.bundles import Desk
+from tests.audits.counted import Counted, aggregates, by_domain
 from tests.compliance.terminal import run
 
 AT = datetime(2026, 11, 20, 15, 4, tzinfo=UTC)
@@ -152,6 +153,14 @@ def test_the_published_schema_judges_reports() -> None:
     assert not validator.is_valid(json.loads(PAYLOAD) | {"subject": []})
     assert validator.schema["$id"] == "https://expunge.example/unlearning-report/v1/schema.json"
     assert json.loads(run("report", "schema", "--json").out) == validator.schema
+
+
+@pytest.mark.parametrize("told", [aggregates(), by_domain()], ids=["classes", "domains"])
+def test_groups_of_pictures_are_printed(told: dict[str, Any]) -> None:
+    """Tables and ellipses of groups, with their signs, are pages too."""
+    made = pdf.render(statement.build(Counted().report(told)), ENVELOPE)
+
+    assert "Groups of pictures, before and after" in text(made)
 
 
 def test_only_reports_are_printed() -> None:
