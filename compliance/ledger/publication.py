@@ -145,6 +145,7 @@ class Publisher:
     second: RoleSigner | None = None
     """The log's ML-DSA-44 key, whose line stands below the log's own."""
     boot: Callable[[], str] = machine_boot
+    lag: int = LAG
 
     def publish(self, access: Access) -> Published:
         """The log as of now and its newest checkpoint, signed anew when entries were added.
@@ -222,7 +223,7 @@ class Publisher:
     def _mark(self, durable: _Durable, size: int, boot: str, *, same: bool) -> None:
         """Say what is on the disk: once in a while everything is forced there, together."""
         reached = durable.size
-        if size - reached >= LAG:
+        if size - reached >= self.lag:
             self.disk.flush_all()
             reached = size
         if not same or reached != durable.size:

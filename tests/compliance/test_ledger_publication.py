@@ -1,5 +1,6 @@
 """The published log on both databases: it grows from its own edge, heals its files, and never signs two histories."""
 
+import json
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -126,6 +127,29 @@ def test_damaged_files_of_the_edge_are_written_again(services: Services) -> None
             assert path.name == ".durable" or path.read_bytes() == right
 
     assert tiles.check_folder(services.publisher.folder, key_of(services)).size == before.size
+
+
+def test_another_boot_compares_what_a_power_cut_may_have_taken(services: Services) -> None:
+    """Files since all was last forced to the disk are made whole once, and each time where no boot can be told."""
+
+    def desk(boot: str, lag: int) -> Services:
+        return replace(services, publisher=replace(services.publisher, boot=lambda: boot, lag=lag))
+
+    fill(services, 600)
+    desk("first", 10_000).publish()
+    tile = services.publisher.folder / "tile/0/001"
+    right = tile.read_bytes()
+    for boot, mended in (("first", False), ("second", True), ("second", False), ("", True), ("", True)):
+        tile.write_bytes(bytes(8192))
+        desk(boot, 10_000).publish()
+        assert (tile.read_bytes() == right) is mended
+
+    fill(services, 1)
+    published = desk("second", 256).publish()
+    assert json.loads((services.publisher.folder / ".durable").read_bytes()) == {
+        "size": published.size,
+        "boot": "second",
+    }
 
 
 def test_rewritten_entries_are_never_signed(services: Services) -> None:
