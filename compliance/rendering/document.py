@@ -88,9 +88,9 @@ def _runs(element: ET.Element, style: str = "") -> list[list[str]]:
 
 
 def _outcome(child: ET.Element) -> str:
-    """A gate's outcome has its colour besides its sign and its word."""
+    """A gate's outcome has its colour besides its sign and its word; a key to a picture has its line."""
     first, _, which = child.get("class", "").partition(" ")
-    return which if first == "outcome" else first if first == "swatch" else ""
+    return {"outcome": which, "swatch": which or first}.get(first, "")
 
 
 def _styled(text: str | None, style: str) -> Iterator[list[str]]:
