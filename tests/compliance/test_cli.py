@@ -114,7 +114,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "forget-set stress",
         *(f"report {name}" for name in ("list", "show", "export", "verify", "schema", "reproduce")),
         "receipt verify",
-        *(f"log {name}" for name in ("checkpoint", "prove", "verify", "export")),
+        *(f"log {name}" for name in ("checkpoint", "prove", "verify", "fsck", "export")),
         *(f"witness {name}" for name in ("serve", "trust", "key")),
         *(f"keys {name}" for name in ("new", "list", "register", "rotate", "revoke")),
     ]
