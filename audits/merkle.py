@@ -139,11 +139,6 @@ class Subtrees(ABC):
         right = tuple(self.subtree(level, first >> level) for first, level in _complete(stop, size))
         return RangeProof(left, right)
 
-    def frontier(self, size: int | None = None) -> "CompactRange":
-        """All that appending to the first `size` leaves needs."""
-        size = self._checked(size)
-        return CompactRange(size, (self.subtree(level, first >> level) for first, level in _complete(0, size)))
-
     def _checked(self, size: int | None) -> int:
         if size is None:
             return self.size

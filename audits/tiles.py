@@ -167,27 +167,15 @@ def check_folder(folder: Path, vkey: str) -> checkpoints.Checkpoint:
     tiling, damaged = Tiling(), False
     for block in read_blocks(folder, state.size):
         for path, content in tiling.hash(block):
-            damaged = damaged or not agrees(folder, path, content)
-    damaged = damaged or not all(agrees(folder, path, content) for path, content in tiling.rest())
-    _require_whole(tiling, state, damaged=damaged)
+            damaged = damaged or not _agrees(folder, path, content)
+    damaged = damaged or not all(_agrees(folder, path, content) for path, content in tiling.rest())
+    right = tiling.size == state.size and tiling.root() == state.root
+    require(right, "The log's entries do not lead to its checkpoint's root.")
+    require(not damaged, "A hash tile does not agree with the log's entries.")
     return state
 
 
-def check_blocks(folder: Path, blocks: Iterable[Sequence[bytes]], state: checkpoints.Checkpoint) -> None:
-    """Check that entries from elsewhere lead to the root of `state`, and that every file in `folder` is theirs."""
-    tiling, damaged = Tiling(), False
-    for path, content in files_of(tiling, blocks):
-        damaged = damaged or not agrees(folder, path, content)
-    _require_whole(tiling, state, damaged=damaged)
-
-
-def _require_whole(tiling: Tiling, state: checkpoints.Checkpoint, *, damaged: bool) -> None:
-    right = tiling.size == state.size and tiling.root() == state.root
-    require(right, "The log's entries do not lead to its checkpoint's root.")
-    require(not damaged, "A hash tile or entry bundle does not agree with the log's entries.")
-
-
-def agrees(folder: Path, path: str, content: bytes) -> bool:
+def _agrees(folder: Path, path: str, content: bytes) -> bool:
     """Whether the file, or the full tile that replaced it, says `content`."""
     full = path.partition(".p/")[0]
     try:

@@ -72,17 +72,7 @@ def test_a_range_without_entries_proves_nothing() -> None:
             TREE.range_proof(start, stop)
 
 
-@given(st.integers(0, 70), st.integers(0, 70))
-def test_a_frontier_goes_on_from_any_size(size: int, more: int) -> None:
-    """The frontier at a size grows to the tree's own root at a later one."""
-    compact, later = TREE.frontier(size), min(70, size + more)
-    for leaf in LEAVES[size:later]:
-        compact.append(leaf)
-
-    assert compact.root() == TREE.root(later)
-
-
 def test_a_subtree_begins_at_a_multiple_of_its_width() -> None:
     """Four leaves at once can't come after the sixth."""
     with pytest.raises(ValueError, match="multiple of its own width"):
-        TREE.frontier(6).append(merkle.EMPTY_ROOT, 2)
+        merkle.CompactRange(6, [merkle.EMPTY_ROOT] * 2).append(merkle.EMPTY_ROOT, 2)
