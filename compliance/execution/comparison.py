@@ -51,16 +51,6 @@ class Compared:
     margin: float
     agrees: bool | None
 
-    def to_json(self) -> dict[str, Any]:
-        """For the answer and for the auditor's folder."""
-        return {
-            "metric": self.metric,
-            "reported": self.reported,
-            "measured": self.measured,
-            "margin": self.margin,
-            "agrees": self.agrees,
-        }
-
 
 def compare(reported: Sequence[Finding], measured: Sequence[Finding], *, task: str) -> list[Compared]:
     """Every reported metric beside the measured one; a metric that could not be measured again does not agree."""
