@@ -77,9 +77,23 @@ class Services:
 
     def publish(self) -> Published:
         """Sign and write out the log as it is now."""
-        with self.read() as ledger:
-            ledger.key_in_force(self.signers["log"].key_id)
+        self._signer("log")
         return self.publisher.publish(self)
+
+    def _signer(self, role: str) -> RoleSigner:
+        """The role's signer, whose key is in force; UnavailableError.
+
+        A rotation changes the file a moment before it commits: who comes in between waits for the commit.
+        """
+        signer = self.signers[role]
+        try:
+            with self.read() as ledger:
+                ledger.key_in_force(signer.key_id)
+        except UnavailableError:
+            with self.transaction() as ledger:
+                signer = self.signers[role]
+                ledger.key_in_force(signer.key_id)
+        return signer
 
     def published(self) -> Published:
         """The log as anybody can fetch it, with what its witnesses added; signed anew only where it is not there."""
@@ -93,7 +107,7 @@ class Services:
 
         After a rotation the newer key signs it, over the same checkpoint and promise: copies of the old one stay good.
         """
-        signer = self.signers["receipt"]
+        signer = self._signer("receipt")
         with self.read() as ledger:
             request = ledger.request(request_id)
             index = ledger.key_in_force(signer.key_id).log_index

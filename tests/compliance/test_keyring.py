@@ -3,6 +3,8 @@
 import multiprocessing
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +103,29 @@ def test_a_rotation_that_does_not_commit_leaves_the_old_key(services: Services) 
         rotation.rotate(services, "report")
 
     assert (services.signers["report"].key_id, log_size(services)) == (old, before)
+
+
+def test_a_signature_in_the_middle_of_a_rotation_waits_for_its_commit(services: Services) -> None:
+    """Between the new file and the commit nobody is told that the key is unknown."""
+    path, changed = ring.key_file(services.settings, "log"), threading.Event()
+
+    def rotate_slowly() -> None:
+        with services.transaction() as ledger:
+            path.unlink()
+            keys.save(keys.generate("log"), path)
+            changed.set()
+            time.sleep(0.2)
+            rotation.enrol(ledger, services.signers, now=services.clock())
+
+    thread = threading.Thread(target=rotate_slowly)
+    thread.start()
+    changed.wait(10)
+    published = services.publish()
+    thread.join()
+
+    trust = policy.verify_log(policy.parse(services.policy_text()), published.checkpoint)
+    assert trust.log.public_key == services.signers["log"].public_key
+    assert published.size == log_size(services)
 
 
 def test_an_interrupted_rotation_is_finished(services: Services) -> None:
