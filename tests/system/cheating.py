@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,25 @@ from compliance.execution.run import run
 from compliance.ledger.entries import rfc3339
 from compliance.planning import plan_batch
 from compliance.wiring import Services, open_services, prepare, system_clock
-from engine.contract import Job
 from tests.compliance.builders import person
 from tests.compliance.pretence import engines, furnish
 
 PEOPLE = 12
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("audits", "compliance", "engine", "migrations", "tests")
+PUBLISHING, KEYS = "compliance/certification/publishing.py", "compliance/ledger/keys.py"
+UNCHECKED = (
+    (PUBLISHING, "    if not verdict.ok:\n", "    if False:\n"),
+    (PUBLISHING, "    _write(partial, summary(", "    False and _write(partial, summary("),
+    (PUBLISHING, "    if desk.settings.witnesses and not desk.witnessed(", "    if False and not desk.witnessed("),
+)
+"""A desk that publishes what its own verifier rejects, and what no witness has seen."""
+
+
+def reporting(edit: str) -> tuple[str, str, str]:
+    """An edit of every report before it is signed; `predicate` is its name in the code."""
+    build = "        payload = statement.build(predicate)\n"
+    return (PUBLISHING, build, f"        {edit}\n{build}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +64,6 @@ class System:
     def bundle(self, number: int) -> Path:
         """The bundle of a version."""
         return self.desk.settings.workdir / "bundles" / f"m-v{number}"
-
-    def dated(self, clock: Callable[[], datetime]) -> "System":
-        """The same desk under a clock that its operator has set."""
-        return replace(self, desk=replace(self.desk, clock=clock))
 
     def file(self, number: int, *, promise: timedelta = timedelta(days=1)) -> str:
         """A person asks and proves who they are; the request's id."""
@@ -97,9 +107,9 @@ class System:
         assert batch is not None
         return batch.run_id
 
-    def execute(self, run_id: str, *, before: Callable[[Job], object] = lambda _job: None) -> None:
+    def execute(self, run_id: str) -> None:
         """A worker executes it."""
-        run(self.desk, run_id, engines=engines(before=before))
+        run(self.desk, run_id, engines=engines())
 
     def remove(self, number: int) -> Path:
         """A person's way from the request to the published report; the bundle."""
@@ -108,6 +118,12 @@ class System:
         with self.desk.read() as ledger:
             (model,) = ledger.models()
             return self.bundle(ledger.current_version(model.id).number)
+
+    def crooked(self, build: "Build", *arguments: str) -> None:
+        """Work done by another build of the desk, in a process of its own."""
+        command = [sys.executable, "-m", "tests.system.crooked", str(self.desk.settings.workdir), *arguments]
+        done = subprocess.run(command, cwd=build.folder, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr[-2000:]
 
     def sql(self, *statements: str) -> None:
         """What a database administrator types, guard rails taken down first."""
@@ -129,6 +145,25 @@ class System:
         """The log as it stands in the database."""
         with self.desk.read() as ledger:
             return [json.loads(one) for one in ledger.entries(0, ledger.head().size)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """A copy of the source that the operator has edited."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, folder: Path, *edits: tuple[str, str, str]) -> "Build":
+        """The source in a new `folder`, with edits: a file, words in it, and what the operator writes instead."""
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        for name, words, instead in edits:
+            file = folder / name
+            text = file.read_text(encoding="utf-8")
+            assert words in text, f"{name} has changed: {words}"
+            file.write_text(text.replace(words, instead), encoding="utf-8")
+        return cls(folder=folder)
 
 
 @contextmanager

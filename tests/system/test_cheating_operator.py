@@ -3,35 +3,29 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from audits import log, receipt
 from audits import verify as verifier
-from audits.protocol import Verification
-from compliance.certification import report
+from compliance import settings as settings_module
 from compliance.cli import main
 from compliance.errors import ComplianceError, UnavailableError
-from compliance.execution.process import EngineFailedError
 from compliance.execution.reproduction import reproduce
 from compliance.execution.run import run
 from compliance.ledger.entries import rfc3339
-from compliance.ledger.ledger import Ledger
-from compliance.wiring import Services, open_services, system_clock
-from engine.contract import Job
+from compliance.wiring import open_services, system_clock
 from tests.audits.bundles import Desk as Forger
 from tests.audits.bundles import write
 from tests.compliance.test_reproduction import Methodical
-from tests.system.cheating import System, failed, running
+from tests.system.cheating import KEYS, UNCHECKED, Build, System, failed, reporting, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-PUBLISHING = "compliance.certification.publishing"
-Edit = Callable[[dict[str, Any]], object]
+HALVED = reporting("for name in ('epsilon', 'singleEpsilon'): predicate['guarantee']['certificate'][name] /= 2")
 
 
 @pytest.fixture
@@ -41,42 +35,19 @@ def system(tmp_path: Path) -> Iterator[System]:
         yield one
 
 
-def halve(said: dict[str, Any]) -> None:
-    """Print half the epsilon."""
-    for name in ("epsilon", "singleEpsilon"):
-        said["guarantee"]["certificate"][name] /= 2
-
-
 def twin(system: System, folder: Path) -> System:
     """A copy of the whole desk, keys and database included, that goes on by itself."""
     shutil.copytree(system.desk.settings.workdir, folder)
-    settings = system.desk.settings.model_copy(
-        update={"workdir": folder, "database_url": f"sqlite:///{folder / 'ledger.db'}"}
-    )
-    return replace(system, desk=open_services(settings))
+    settings = settings_module.load(folder)
+    settings_module.remember(settings, workdir=str(folder), database_url=f"sqlite:///{folder / 'ledger.db'}")
+    return replace(system, desk=open_services(settings_module.load(folder)))
 
 
-def dishonest(monkeypatch: pytest.MonkeyPatch, edit: Edit | None = None, *, checked: bool = False) -> None:
-    """The operator's own build of the desk: it edits reports before signing, and skips the check of its own bundle."""
-    honest = report.predicate_of
-
-    def predicate_of(*arguments: Any, **named: Any) -> dict[str, Any]:  # noqa: ANN401 - as the honest one
-        said = honest(*arguments, **named)
-        if edit is not None:
-            edit(said)
-        return said
-
-    waved_through = Verification(ok=True, trust="none", steps=(), payload=None)
-    monkeypatch.setattr(f"{PUBLISHING}.predicate_of", predicate_of)
-    if not checked:
-        monkeypatch.setattr(Services, "witnessed", lambda *_: True)
-        monkeypatch.setattr(f"{PUBLISHING}.verify.verify", lambda *_a, **_k: waved_through)
-        monkeypatch.setattr(f"{PUBLISHING}.summary", lambda *_: {})
-
-
-def honest_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The auditor's verifier is not the operator's."""
-    monkeypatch.undo()
+def published(system: System, folder: Path, *edits: tuple[str, str, str], person: int = 1) -> Path:
+    """A person's removal, published by a build that checks nothing and has these edits; the bundle."""
+    system.approve(system.file(person))
+    system.crooked(Build.of(folder / "build", *UNCHECKED, *edits), "--execute", system.plan())
+    return system.bundle(2)
 
 
 def test_an_honest_operator_passes_every_step(system: System) -> None:
@@ -91,24 +62,19 @@ def test_an_honest_operator_passes_every_step(system: System) -> None:
     assert (failed(found), found.trust) == ("", "witnessed")
 
 
-def test_1_a_back_dated_completion_is_noticed_by_its_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_1_a_back_dated_completion_is_noticed_by_its_times(tmp_path: Path) -> None:
     """The desk's clock is set back by twelve days; the witness's is not."""
     with running(tmp_path, clock=lambda: system_clock() - timedelta(days=12)) as system:
-        dishonest(monkeypatch)
-        late = system.remove(1)
-        honest_again(monkeypatch)
-        assert failed(system.judge(late)) == "times"
+        system.approve(system.file(1))
+        build = Build.of(tmp_path / "build", *UNCHECKED)
+        system.crooked(build, "--execute", system.plan(), "--days-back", "12")
+        assert failed(system.judge(system.bundle(2))) == "times"
 
 
-def test_1_dating_it_before_older_entries_is_noticed_by_the_excerpt(
-    system: System, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_1_dating_it_before_older_entries_is_noticed_by_the_excerpt(system: System, tmp_path: Path) -> None:
     """Only the end of the work is dated back, behind what was logged before."""
     system.approve(system.file(1))
-    run_id = system.plan()
-    dishonest(monkeypatch)
-    system.dated(lambda: system_clock() - timedelta(days=12)).execute(run_id)
-    honest_again(monkeypatch)
+    system.crooked(Build.of(tmp_path / "build", *UNCHECKED), "--execute", system.plan(), "--days-back", "12")
     assert failed(system.judge(system.bundle(2))) == "ledger excerpt"
 
 
@@ -148,23 +114,14 @@ def test_3_a_request_dropped_before_it_was_logged_is_missed_by_its_receipt(syste
     assert "promise was broken" in next(step.why for step in found.steps if not step.ok)
 
 
-def test_3_a_logged_request_that_no_report_accounts_for_is_noticed(
-    system: System, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_3_a_logged_request_that_no_report_accounts_for_is_noticed(system: System, tmp_path: Path) -> None:
     """Two people asked, and the report knows one of them."""
     system.file(2)
-
-    def leave_out(said: dict[str, Any]) -> None:
-        accounted = said["requestBatch"]["accounted"]
-        accounted[:] = [one for one in accounted if one["requestId"] != "request2"]
-
-    dishonest(monkeypatch, leave_out)
-    short = system.remove(1)
-    honest_again(monkeypatch)
-    assert failed(system.judge(short)) == "requests"
+    leave_out = reporting("del predicate['requestBatch']['accounted'][1:]")
+    assert failed(system.judge(published(system, tmp_path, leave_out))) == "requests"
 
 
-def test_4_a_rewritten_history_gets_no_cosignature(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_4_a_rewritten_history_gets_no_cosignature(system: System, tmp_path: Path) -> None:
     """An entry is changed in SQL and everything is signed anew: desk, witness and an older checkpoint all refuse."""
     system.file(2)
     before = system.desk.publish().checkpoint
@@ -176,24 +133,19 @@ def test_4_a_rewritten_history_gets_no_cosignature(system: System, monkeypatch: 
         system.desk.publish()
     system.sql("UPDATE log_head SET checkpoint = '', checkpoint_size = 0")
     shutil.rmtree(system.log)
-    dishonest(monkeypatch)
-    forged = system.remove(1)
-    honest_again(monkeypatch)
+    forged = published(system, tmp_path)
     assert failed(system.judge(forged)) == "witnesses"
     lenient = "\n".join([*(line for line in system.policy.splitlines() if line.startswith("log ")), "quorum none\n"])
     found = verifier.verify(forged, lenient, log=system.log, since=before)
     assert "older checkpoint" in {step.name for step in found.steps if not step.ok} | {failed(found)}
 
 
-def test_5_of_two_logs_the_witness_cosigns_one(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_5_of_two_logs_the_witness_cosigns_one(system: System, tmp_path: Path) -> None:
     """The operator keeps a second copy of the desk and lets both grow."""
     system.desk.publish()
     second = twin(system, tmp_path / "twin")
     assert failed(system.judge(system.remove(1))) == ""
-    dishonest(monkeypatch)
-    other = second.remove(2)
-    honest_again(monkeypatch)
-    verdict = system.judge(other)
+    verdict = system.judge(published(second, tmp_path, person=2))
     assert (failed(verdict), verdict.trust) == ("witnesses", "none")
     second.desk.database.dispose()
 
@@ -205,12 +157,12 @@ def test_6_other_weights_in_service_are_noticed_by_the_serving_check(system: Sys
         old = Path(ledger.current_version(model.id).path)
     served = tmp_path / "served"
     shutil.copytree(old, served)
-    published = system.remove(1)
+    bundle = system.remove(1)
     workdir = str(system.desk.settings.workdir)
     assert main(["model", "check", str(served), "--model", "m", "--workdir", workdir, "--json"]) == 1
     (checked,) = (one["data"] for one in system.entries() if one["type"] == "model.checked")
     assert checked["outcome"] == "superseded"
-    assert failed(system.judge(published, model=served)) == "model"
+    assert failed(system.judge(bundle, model=served)) == "model"
 
 
 def test_7_a_run_that_did_not_happen_is_noticed_by_repeating_it(tmp_path: Path) -> None:
@@ -218,11 +170,11 @@ def test_7_a_run_that_did_not_happen_is_noticed_by_repeating_it(tmp_path: Path) 
     with running(tmp_path, ladder='"npo", "retrain"') as system:
         system.approve(system.file(1))
         run(system.desk, system.plan(), engines=lambda **_: Methodical(text=lambda _job: "weights from elsewhere"))
-        published = system.bundle(2)
-        assert failed(system.judge(published, log=system.log)) == ""
+        bundle = system.bundle(2)
+        assert failed(system.judge(bundle, log=system.log)) == ""
         again = reproduce(
             system.desk,
-            published,
+            bundle,
             policy_text=system.policy,
             say=lambda _line: None,
             engines=lambda **_: Methodical(),
@@ -232,56 +184,39 @@ def test_7_a_run_that_did_not_happen_is_noticed_by_repeating_it(tmp_path: Path) 
         assert told["outcome"] == again.outcome
 
 
-def test_8_a_hidden_failure_is_noticed_among_the_attempts(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_8_a_hidden_failure_is_noticed_among_the_attempts(system: System, tmp_path: Path) -> None:
     """The first rung failed, the second passed, and the report tells of the second alone."""
-
-    def fail(job: Job) -> None:
-        if job.method == "dp2":
-            message = "out of luck"
-            raise EngineFailedError(message, code="out-of-luck")
-
-    dishonest(monkeypatch, lambda said: said.update(attempts=said["attempts"][-1:]))
     system.approve(system.file(1))
-    system.execute(system.plan(), before=fail)
-    honest_again(monkeypatch)
+    build = Build.of(tmp_path / "build", *UNCHECKED, reporting("del predicate['attempts'][:-1]"))
+    system.crooked(build, "--execute", system.plan(), "--fail", "dp2")
     assert failed(system.judge(system.bundle(2))) == "attempts"
 
 
-def test_9_an_approval_made_in_sql_is_no_approval(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_9_an_approval_made_in_sql_is_no_approval(system: System, tmp_path: Path) -> None:
     """The tables say approved, and the log never heard of it."""
     system.file(1)
     with pytest.raises(ComplianceError, match="approver"), system.desk.transaction() as ledger:
         ledger.approve_request(request_id="request1", actor="operator", now=system.desk.clock())
     system.sql("UPDATE requests SET state = 'approved'", "UPDATE items SET state = 'approved'")
-    dishonest(monkeypatch)
-    system.execute(system.plan())
-    honest_again(monkeypatch)
+    system.crooked(Build.of(tmp_path / "build", *UNCHECKED), "--execute", system.plan())
     assert failed(system.judge(system.bundle(2))) == "requests"
 
 
-def test_9_an_approval_forged_into_the_log_too_lacks_its_signature(
-    system: System, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_9_an_approval_forged_into_the_log_too_lacks_its_signature(system: System, tmp_path: Path) -> None:
     """The operator's own build of the ledger asks for no approver, and logs the state as usual."""
     system.file(1)
-    dishonest(monkeypatch)
-    monkeypatch.setattr(Ledger, "_record_approval", lambda *_: None)
-    with system.desk.transaction() as ledger:
-        ledger.approve_request(request_id="request1", actor="operator", now=system.desk.clock())
-    system.execute(system.plan())
-    honest_again(monkeypatch)
+    build = Build.of(tmp_path / "build", *UNCHECKED, (KEYS, "            if known:\n", "            if False:\n"))
+    system.crooked(build, "--approve", "request1")
+    system.crooked(build, "--execute", system.plan())
     assert failed(system.judge(system.bundle(2))) == "approvals"
 
 
-def test_10_a_revoked_key_signs_nothing_any_more(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_10_a_revoked_key_signs_nothing_any_more(system: System, tmp_path: Path) -> None:
     """The report key was revoked as compromised, and somebody signs with it."""
     with system.desk.transaction() as ledger:
         ledger.revoke_key(key_id=system.desk.signers["report"].key_id, reason="compromised", now=system.desk.clock())
-    dishonest(monkeypatch)
-    monkeypatch.setattr(Ledger, "key_in_force", Ledger.service_key)
-    forged = system.remove(1)
-    honest_again(monkeypatch)
-    assert failed(system.judge(forged)) == "key validity"
+    use = (KEYS, "        if row.revoked_index is not None:\n", "        if False:\n")
+    assert failed(system.judge(published(system, tmp_path, use))) == "key validity"
 
 
 def test_11_a_policy_in_the_bundle_is_never_trusted(system: System, tmp_path: Path) -> None:
@@ -293,22 +228,16 @@ def test_11_a_policy_in_the_bundle_is_never_trusted(system: System, tmp_path: Pa
     assert failed(system.judge(forged)) == "checkpoint signature"
 
 
-def test_12_a_smaller_epsilon_than_the_record_gives_is_computed_again(
-    system: System, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_12_a_smaller_epsilon_than_the_record_gives_is_computed_again(system: System, tmp_path: Path) -> None:
     """The certificate prints half of what its own accountant record gives."""
-    dishonest(monkeypatch, halve)
-    forged = system.remove(1)
-    honest_again(monkeypatch)
-    assert failed(system.judge(forged)) == "certificate"
+    assert failed(system.judge(published(system, tmp_path, HALVED))) == "certificate"
 
 
-def test_a_desk_that_checks_itself_publishes_no_such_report(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_desk_that_checks_itself_publishes_no_such_report(system: System, tmp_path: Path) -> None:
     """Reports are edited as for cheat 12, and the desk's own verifier is left in place."""
-    dishonest(monkeypatch, halve, checked=True)
     system.approve(system.file(1))
-    with pytest.raises(ComplianceError, match="own verifier rejected the report at step"):
-        system.execute(system.plan())
+    with pytest.raises(AssertionError, match="own verifier rejected the report at step"):
+        system.crooked(Build.of(tmp_path / "build", HALVED), "--execute", system.plan())
     assert not system.bundle(2).exists()
 
 
