@@ -295,9 +295,13 @@ class Requests(Keys):
         """Agree; every proposed item becomes part of the next batch.
 
         `approval` is what an approver signed (`audits.approval`), logged before the new state. ForbiddenError
-        without one while an approver's key is in force.
+        without one while an approver's key is in force. ConflictError for a request that is on hold: a signed approval
+        is public once it was used, and sent again by anybody it must not undo what an operator set aside.
         """
         row = self._get(tables.Request, request_id, "request")
+        if row.resume_state is not None:
+            message = "this request is on hold; release it first"
+            raise ConflictError(message, code="on-hold")
         check_request(RequestState(row.state), RequestState.APPROVED)
         self._record_approval(row, approval, now)
         self._move(row, RequestState.APPROVED, now, actor=actor)

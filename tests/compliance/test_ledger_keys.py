@@ -174,3 +174,22 @@ def test_a_request_is_approved_once(services: Services) -> None:
     with pytest.raises(ConflictError):
         approve(services, request_id, data)
     assert log_size(services) == before
+
+
+def test_an_approval_from_the_public_log_takes_nothing_off_hold(services: Services) -> None:
+    """Whoever sends a signed approval again changes nothing about a request that an operator set aside since."""
+    enrol(services, APPROVER)
+    request_id = matched(services)
+    data = approval.sign(statement_of(services, request_id), APPROVER)
+    approve(services, request_id, data)
+    with services.transaction() as ledger:
+        ledger.hold_request(request_id=request_id, actor="operator", code="operator", now=services.clock())
+    before = log_size(services)
+
+    with pytest.raises(ConflictError, match="on hold"):
+        approve(services, request_id, data)
+    assert log_size(services) == before
+
+    with services.transaction() as ledger:
+        released = ledger.release_request(request_id=request_id, actor="operator", now=services.clock())
+    assert released.state is RequestState.APPROVED
