@@ -7,12 +7,12 @@
 | `timestamp.tsr` | who trusts a timestamping authority | the envelope; only where an authority is configured |
 | `report.vsa.dsse.json` | tools that read SLSA summaries | our verifier's verdict, so it is made last |
 
-What can't be had (an authority that is silent, a text that can't be typeset) is left out, with a line in the program's
-log. A wrong companion would be worse than none: the verifier holds each that it can read against the report.
+What can't be had (an authority that is silent, a text that can't be typeset, a desk without the extra `render`) is left
+out, with a line in the program's log. A wrong companion would be worse than none: the verifier holds each that it can
+read against the report.
 """
 
 import structlog
-import typst
 
 from audits import companion, oms, statement
 from audits.keys import Signer
@@ -21,7 +21,6 @@ from compliance import timestamps
 from compliance.desk import Desk
 from compliance.errors import InvalidInputError
 from compliance.ledger.entries import rfc3339
-from compliance.rendering import pades, pdf
 
 _log = structlog.get_logger("expunge.companions")
 
@@ -51,6 +50,14 @@ def summary(desk: Desk, verdict: Verification, envelope: bytes, *, signer: Signe
 
 
 def _print(desk: Desk, payload: bytes, envelope: bytes) -> bytes | None:
+    try:  # the pages and the worker ask for a bundle's place, and must start where no typesetter is installed
+        import typst  # noqa: PLC0415
+
+        from compliance.rendering import pades, pdf  # noqa: PLC0415
+    except ModuleNotFoundError as fault:
+        why = f"{fault.name} is not installed; install expunge with the extra 'render'"
+        _log.warning("the report goes out without a PDF", why=why)
+        return None
     try:
         plain = pdf.render(payload, envelope)
     except typst.TypstError as fault:

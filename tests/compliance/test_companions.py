@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign.validation import validate_pdf_signature
 from pyhanko_certvalidator import ValidationContext
 from pypdf import PdfReader
+from structlog.testing import capture_logs
 
 from audits import companion, dsse, oms, statement, verify
 from compliance import timestamps
@@ -87,6 +90,28 @@ def test_a_report_without_a_stamp_goes_out(services: Services, tmp_path: Path) -
 
     assert not (bundle / companion.STAMP).exists()
     assert set(companions(unreadable, **told)) == {companion.MODEL, companion.PRINT}
+
+
+def test_a_report_without_a_typesetter_goes_out(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the extra is not installed, a bundle has no PDF, and the program's log names what is missing."""
+    monkeypatch.setitem(sys.modules, "typst", None)
+    with capture_logs() as told:
+        bundle = published(services)
+
+    assert not (bundle / companion.PRINT).exists()
+    assert verify.verify(bundle, services.policy_text()).ok
+    assert [one["why"].partition(" ")[0] for one in told if "without a PDF" in one["event"]] == ["typst"]
+
+
+def test_the_pages_and_the_worker_start_without_the_extra() -> None:
+    """No process of the desk needs the libraries of the extra `render` to begin."""
+    blocked = "import sys; sys.modules |= dict.fromkeys(('asn1crypto', 'pyhanko', 'pyhanko_certvalidator', 'typst'))"
+    loaded = "import compliance.execution.run, compliance.scheduler, compliance.web.app"
+    started = subprocess.run(
+        [sys.executable, "-c", f"{blocked}\n{loaded}"], capture_output=True, text=True, check=False
+    )
+
+    assert (started.returncode, started.stderr) == (0, "")
 
 
 def test_a_later_report_tells_of_the_versions_before_it(services: Services) -> None:
