@@ -9,7 +9,9 @@ The rules (compliance threats 1, 3, 4, 8, 9):
 * the report's range ends at its own entry and begins at the report before it, so ranges follow without a gap; every
   report logged in between is named as one that had not been published;
 * every request that was open at some time in the range is accounted for, with the state that its last entry gives;
-* the batch's requests were approved before the plan was logged; where an approver's key was in force, by its signature;
+* the batch's requests were queued before its first attempt, and stood approved when the plan was logged; where an
+  approver's key was in force, by its signature;
+* the model before, and every earlier version that is told of, is one that the log published under that number;
 * the attempts are all those that were started for the batch, ended as reported; the weights were fixed before the
   checkpoint that gave the seed, and that checkpoint is one of this very log;
 * times of the report are those of its entries, and of the witnesses' cosignatures, within `SKEW`.
@@ -74,9 +76,12 @@ def show(
     return Shown(history=history, index=index, at=at, root_at=root_at)
 
 
-def key_validity(shown: Shown, public_key: bytes) -> str:
-    """The report's key was in force at the report's entry."""
-    found = shown.history.register.valid(keys.key_id(public_key), "report", shown.index)
+def key_validity(shown: Shown, public_key: bytes, log_keys: Iterable[bytes]) -> str:
+    """The report's key was in force at the report's entry, and so was one of the checkpoint's signers, `log_keys`."""
+    register = shown.history.register
+    found = register.valid(keys.key_id(public_key), "report", shown.index)
+    gone = [register.revoked(keys.key_id(one), shown.index) for one in log_keys]
+    require(None in gone, "The checkpoint is signed by a log key that an entry under it revokes.")
     return (
         f"The report key, registered by entry {found.index}, was not revoked before entry {shown.index}, {shown.reach}."
     )
@@ -100,8 +105,21 @@ def earlier_reports(shown: Shown, predicate: Predicate) -> str:
     dropped = [one.text("reportDigest") for one in inside]
     told = predicate["unpublishedReports"]
     require(dropped == told, "The log holds other unpublished reports in the range than the report names.")
+    _require_versions(history, predicate)
     after = "the first one" if previous is None else f"after the one of entry {span['from']}"
     return f"It is {after}; {len(told)} other(s) were logged in its range and not published."
+
+
+def _require_versions(history: History, predicate: Predicate) -> None:
+    """The model before and the earlier versions are those that the log published under these numbers."""
+    model = predicate["model"]
+    told = [(model["before"]["version"], "digest", model["before"]["digest"])]
+    told += [(one["version"], "reportDigest", one["reportDigest"]) for one in predicate.get("history", [])]
+    for number, name, value in told:
+        logged = history.versions.get((model["modelId"], number))
+        require(logged or not history.whole, f"The log never published version {number} of this model.")
+        agree = logged is None or logged.entry.data.get(name) == value
+        require(agree, f"Version {number} of the model is another one by the log.")
 
 
 def requests(shown: Shown, predicate: Predicate) -> str:
@@ -132,6 +150,8 @@ def _require_batch(history: History, predicate: Predicate) -> None:
     batch = predicate["requestBatch"]
     accounted = {one["requestId"] for one in batch["accounted"]}
     require(history.queued <= accounted, "A request that was queued for the batch is not accounted for.")
+    late = f"The request of entry {_first(history.late)} was queued for the batch after its first attempt."
+    require(not history.late, late)
     count = len(history.queued)
     require(count == batch["requests"], f"The log queued {count} request(s) for the batch, not {batch['requests']}.")
     unknown = sorted(history.queued - history.received.keys())
@@ -164,6 +184,8 @@ def _signed(history: History, request_id: str) -> bool:
     approved, statement = history.approved.get(request_id), history.signed.get(request_id)
     if approved is None:
         raise VerificationError(f"Request {request_id} was not approved before the plan, or this is not shown.")
+    stood = history.planned_as[request_id]
+    require(stood == "approved", f"Request {request_id} was approved, and '{stood}' when the plan was logged.")
     if statement is None:
         in_force = history.register.in_force("approver", approved)
         unsigned = f"Request {request_id} was approved without a signature, when an approver's key was in force."

@@ -4,7 +4,8 @@ A `History` takes in entries up to the report's own, of an excerpt or of the who
 against it. It knows the entries' types and fields, and judges nothing but their form and their order in time:
 
 * clocks are allowed `SKEW`: no entry may be dated further than that before one that precedes it;
-* a field that an entry of a known type must have is there and is text.
+* a field that an entry of a known type must have is there and is text;
+* the first entry about a request is the one that records it, where it is shown.
 
 Entries of other types are of no interest here and pass.
 """
@@ -67,15 +68,18 @@ class History:
     states: dict[str, str] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
     open_before: set[str] = field(default_factory=set)
+    planned_as: dict[str, str] = field(default_factory=dict)
     approved: dict[str, int] = field(default_factory=dict)
     signed: dict[str, At] = field(default_factory=dict)
     plans: list[At] = field(default_factory=list)
     batches: set[str] = field(default_factory=set)
     queued: set[str] = field(default_factory=set)
+    late: list[At] = field(default_factory=list)
     attempts: Attempts = field(default_factory=Attempts)
     strays: list[At] = field(default_factory=list)
     reports: list[At] = field(default_factory=list)
     published: set[str] = field(default_factory=set)
+    versions: dict[tuple[str, int], At] = field(default_factory=dict)
     latest: datetime = _BEGINNING
     reached: bool = False
 
@@ -104,6 +108,9 @@ class History:
     def _received(self, at: At) -> None:
         request_id = at.text("requestId")
         require(request_id not in self.received, f"Entry {at.index} records a request that is in the log already.")
+        # Otherwise ids that were approved in advance, before any approver's key, could be given out one by one.
+        first = request_id not in self.states
+        require(first, f"Entry {at.index} records a request that an older entry is about.")
         self.received[request_id] = at.text("commitment")
         self._moved(at, request_id, "received")
 
@@ -115,6 +122,11 @@ class History:
 
     def _moved(self, at: At, request_id: str, state: str) -> None:
         self.states[request_id] = state
+        if at.index < self.plan:
+            self.planned_as[request_id] = state
+            if state in FINAL:  # what was approved before a request ended does not serve it a second time
+                self.approved.pop(request_id, None)
+                self.signed.pop(request_id, None)
         if at.index >= self.since:
             self.moved.add(request_id)
 
@@ -125,6 +137,8 @@ class History:
     def _item(self, at: At) -> None:
         if at.entry.data.get("batchId") == self.batch_id and at.text("state") == "queued":
             self.queued.add(at.text("requestId"))
+            if self.attempts.started:
+                self.late.append(at)
 
     def _planned(self, at: At) -> None:
         self.batches.add(at.text("batchId"))
@@ -152,6 +166,9 @@ class History:
     def _published(self, at: At) -> None:
         if at.entry.data.get("reportDigest") is not None:
             self.published.add(at.text("reportDigest"))
+        number = at.entry.data.get("number")
+        if isinstance(number, int):
+            self.versions.setdefault((at.text("modelId"), number), at)
 
 
 _TAKEN: Mapping[str, Any] = {

@@ -1,8 +1,9 @@
 """A copy of the log (c2sp.org/tlog-tiles folder) as somebody holds it, judged by a trust policy from outside.
 
-Opening one checks that a log of the policy signed its checkpoint, that the policy's quorum cosigned it, and that its
-entries lead to the checkpoint's root. Whether the copy is the *newest* it can't tell: `newest` says how far in time
-it reaches, by its last entry and by its witnesses, and no judgement is made about what lies after.
+Opening one checks that a log of the policy signed its checkpoint, with a key that no entry under it revokes, that the
+policy's quorum cosigned it, and that its entries lead to the checkpoint's root. Whether the copy is the *newest* it
+can't tell: `newest` says how far in time it reaches, by its last entry and by its witnesses, and no judgement is made
+about what lies after.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from audits import checkpoint as checkpoints
+from audits import keys, merkle, note, tiles
 from audits import log as logs
-from audits import merkle, note, tiles
 from audits import policy as policies
 from audits.errors import require
+from audits.register import Register
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +60,13 @@ class Mirror:
         agree = self.tree.root(older.size) == older.root
         require(agree, f"This log is another one than was signed at {older.size} entries: its history was forked.")
 
+    def register(self) -> Register:
+        """Every key of the log, and what became of it."""
+        found = Register()
+        for index, entry in self.about(b'"type":"key.'):
+            found.apply(index, entry)
+        return found
+
     def about(self, words: bytes) -> Iterator[tuple[int, logs.Entry]]:
         """The entries whose bytes hold `words`, with their indexes: only these are taken apart."""
         for index, raw in enumerate(self.entries):
@@ -76,7 +85,11 @@ def read(folder: Path, policy: policies.Policy) -> Mirror:
     tree = merkle.Tree(merkle.leaf_hash(one) for one in entries)
     require(tree.root() == trust.checkpoint.root, "The log's entries do not lead to its checkpoint's root.")
     seen = Seen(checkpoint=trust.checkpoint, at=witnessed_at(policy, signed))
-    return Mirror(trust=trust, entries=entries, tree=tree, seen=seen)
+    found = Mirror(trust=trust, entries=entries, tree=tree, seen=seen)
+    register = found.register()
+    in_force = any(register.revoked(keys.key_id(one.public_key), size) is None for one in trust.signers)
+    require(in_force, "The copy's checkpoint is signed by a log key that an entry under it revokes.")
+    return found
 
 
 def witnessed_at(policy: policies.Policy, signed: str) -> datetime | None:

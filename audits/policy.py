@@ -47,11 +47,16 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trust:
-    """A checkpoint that the policy accepts, whose log signed it, and which of its witnesses cosigned it."""
+    """A checkpoint that the policy accepts, with which keys its log signed it, and which witnesses cosigned it."""
 
     checkpoint: checkpoints.Checkpoint
-    log: note.VerifierKey
+    signers: tuple[note.VerifierKey, ...]
     witnesses: tuple[str, ...]
+
+    @property
+    def log(self) -> note.VerifierKey:
+        """The first of the log's keys in the policy that signed; there is one at least."""
+        return self.signers[0]
 
     @property
     def level(self) -> Level:
@@ -125,7 +130,7 @@ def verify_log(policy: Policy, signed: str | bytes) -> Trust:
     logs = [log for log in policy.logs if log in signers and log.name == checkpoint.origin]
     require(logs, "No log of the trust policy signed this checkpoint.")
     cosigners = tuple(sorted(name for name, key in policy.witnesses.items() if key in signers))
-    return Trust(checkpoint=checkpoint, log=logs[0], witnesses=cosigners)
+    return Trust(checkpoint=checkpoint, signers=tuple(logs), witnesses=cosigners)
 
 
 def require_quorum(policy: Policy, trust: Trust) -> None:

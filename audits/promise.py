@@ -19,7 +19,6 @@ from audits import statement, verify
 from audits.errors import VerificationError, require
 from audits.history import FINAL, RECEIVED, SKEW, STATE
 from audits.mirror import Mirror, Seen
-from audits.register import Register
 
 EXTENDED = "request.extended"
 _DAY_ENDS = "T23:59:59Z"
@@ -32,11 +31,8 @@ def require_key(mirror: Mirror, *, key_id: str, index: int, checkpoint: checkpoi
     A receipt that is handed out again after a rotation is signed by the newer key, over its old checkpoint: then the
     key counts from its own registration.
     """
-    register = Register()
-    for number, entry in mirror.about(b'"type":"key.'):
-        register.apply(number, entry)
     at = max(checkpoint.size - 1, index + 1)
-    register.valid(key_id, "receipt", at)
+    mirror.register().valid(key_id, "receipt", at)
     return f"Entry {index} registered the receipt key, and no entry up to {at} revokes it."
 
 

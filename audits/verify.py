@@ -14,12 +14,12 @@
     12  certificate            epsilon is not below the one computed again, nor above its limit; so is what is left
     13  page                   the HTML page is what the verified report renders to
     14  ledger excerpt         the log's entries from the previous report to this one, complete and in order of time
-    15  key validity           the report key was not revoked when the report was logged
+    15  key validity           neither the report's key nor the checkpoint's was revoked when the report was logged
     16  requests               every request of the range is accounted for as the log has it, and so is the batch
-    17  approvals              the batch's requests were approved before its plan, signed where a key for it was there
+    17  approvals              the batch's requests stood approved at its plan, signed where a key for it was there
     18  attempts               the plan, every attempt and its outcome, and the seed are those of the log
     19  times                  the report is dated as its entries are, and as its witnesses saw it
-    20  earlier reports        it follows the report before it without a gap, and none in between is left out
+    20  earlier reports        it follows the report before it without a gap or omission, and so do its versions
 
 Then, as far as there is something to hold them against (numbered on in this order):
 
@@ -137,7 +137,7 @@ def verify(
 
 def _run_claims(recorder: Recorder, state: _State, shown: Callable[[], claims.Shown], where: str = "") -> None:
     """What the report claims about keys, requests, approvals and attempts, against what is `shown` of the log."""
-    recorder.run(f"key validity{where}", lambda: claims.key_validity(shown(), state.public_key))
+    recorder.run(f"key validity{where}", lambda: _check_validity(state, shown()))
     recorder.run(f"requests{where}", lambda: claims.requests(shown(), present(state.predicate)))
     recorder.run(f"approvals{where}", lambda: claims.approvals(shown(), present(state.predicate)))
     recorder.run(f"attempts{where}", lambda: claims.attempts(shown(), present(state.predicate)))
@@ -317,6 +317,12 @@ def _check_excerpt(state: _State) -> str:
         whole=found.start == 0,
     )
     return f"Entries {found.start} to {index} of the log are here, complete, and {len(found.singles)} older one(s)."
+
+
+# (15): neither the report's key nor the log's own had been given up.
+def _check_validity(state: _State, shown: claims.Shown) -> str:
+    signers = [one.public_key for one in present(state.trust).signers]
+    return claims.key_validity(shown, state.public_key, signers)
 
 
 # (19): dates against the log's and the witnesses'.

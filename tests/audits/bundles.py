@@ -65,6 +65,9 @@ def file_digests(contents: Mapping[str, bytes]) -> dict[str, model.FileDigest]:
     }
 
 
+BEFORE = file_digests({**MODEL_FILES, "model.safetensors": b"older weights"})
+
+
 def estimate(value: float, low: float, high: float, n: int = 24) -> dict[str, Any]:
     """One estimate of a finding."""
     return {"value": value, "ci95": [low, high], "n": n}
@@ -250,7 +253,7 @@ class Desk:
         told = Story()
         for role, key in (("report", self.report_key), ("receipt", self.receipt_key)):
             told.add(log.KEY_REGISTERED, **registration(key, cast("Role", role)))
-        told.add("model.added", modelId="model-1")
+        told.add("version.published", modelId="model-1", number=1, digest=model.digest(BEFORE), reportDigest=None)
         if self.approver_key is not None:
             told.add(log.KEY_REGISTERED, **registration(self.approver_key, "approver"))
         if self.second:
@@ -258,7 +261,7 @@ class Desk:
             told.decide("request-00", "approved", self.approver_key, at=FILED)
             digest, key_of = hex_digest("earlier report"), key_id(self.report_key.public_key)
             told.since = told.add(log.REPORT_LOGGED, reportId="report-1", reportDigest=digest, keyId=key_of)
-            told.add("version.published", modelId="model-1", number=1, reportDigest=digest)
+            told.add("version.published", modelId="model-2", number=2, reportDigest=digest)
             told.add("request.state", requestId="request-00", state="fulfilled")
         for request_id in REQUESTS:
             told.file(request_id)
@@ -277,14 +280,13 @@ class Desk:
         """A report on an NPO run that followed a failed attempt."""
         results = [one.to_json() for one in gates.judge_all(policy_gates(), findings())]
         after = file_digests(self.model_files)
-        before = file_digests({**MODEL_FILES, "model.safetensors": b"older weights"})
         evidence = hashlib.sha256(self.evidence(findings())).hexdigest()
         value = {
             **CIRCUMSTANCES,
             "model": {
                 "name": "support-assistant",
                 "modelId": "model-1",
-                "before": {"version": 1, "digest": model.digest(before), "files": before},
+                "before": {"version": 1, "digest": model.digest(BEFORE), "files": BEFORE},
                 "after": {"version": 2, "digest": model.digest(after), "files": after},
             },
             "policy": {

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import rfc8785
 
-from audits import approval, bundle, excerpt, log
+from audits import approval, bundle, excerpt, log, model
 from audits.keys import registration
 from audits.strict import encode_base64
-from tests.audits.bundles import ORIGIN, WITNESSED_AT, Desk
+from tests.audits.bundles import ORIGIN, WITNESSED_AT, Desk, file_digests
 from tests.audits.cheating import (
     APPROVER,
     DAY,
@@ -25,6 +25,7 @@ from tests.audits.cheating import (
     called,
     entry,
     hidden_failure,
+    index_of,
     inserted,
     moved,
     other_report,
@@ -37,6 +38,27 @@ from tests.audits.cheating import (
     without,
 )
 from tests.audits.story import BATCH, DECIDED, FILED, PLANNED
+
+OTHER_FILES = file_digests({"model.safetensors": b"weights that remember more"})
+OTHER_BEFORE = {"version": 1, "digest": model.digest(OTHER_FILES), "files": OTHER_FILES}
+EARLIER_VERSION = {
+    "version": 1,
+    "guarantee": "certified",
+    "reportDigest": OTHER,
+    "metrics": {},
+    "epsilon": 0.1,
+    "units": 1,
+}
+
+
+def counted_from(version: int) -> Callable[[dict[str, Any]], None]:
+    """A report that counts the model's versions from another one."""
+
+    def edit(value: dict[str, Any]) -> None:
+        value["model"]["before"]["version"], value["model"]["after"]["version"] = version, version + 1
+
+    return edit
+
 
 CHEATS: list[tuple[str, str, Callable[[], Told]]] = [
     ("a hidden failed attempt", "attempts", lambda: told(Desk(), report=hidden_failure)),
@@ -140,6 +162,48 @@ CHEATS: list[tuple[str, str, Callable[[], Told]]] = [
                 requestId=BATCH[0],
             ),
         ),
+    ),
+    (
+        "an approval that was taken back",
+        "approvals",
+        lambda: told(
+            Desk(),
+            log_=inserted(11, entry("request.state", PLANNED, requestId=BATCH[0], state="on_hold")),
+            report=account(BATCH[0], "on_hold"),
+        ),
+    ),
+    (
+        "an approval from before a withdrawal",
+        "approvals",
+        lambda: told(
+            SIGNED,
+            log_=inserted(
+                index_of(SIGNED.entries(), "batch.planned"),
+                *(entry("request.state", PLANNED, requestId=BATCH[0], state=one) for one in ("withdrawn", "approved")),
+            ),
+        ),
+    ),
+    (
+        "an id approved in advance",
+        "ledger excerpt",
+        lambda: told(Desk(), log_=inserted(3, entry("request.state", FILED, requestId=BATCH[0], state="approved"))),
+    ),
+    (
+        "a request queued after the run",
+        "requests",
+        lambda: told(Desk(), log_=moved("attempt.finished", "item.state", requestId=BATCH[0])),
+    ),
+    (
+        "a log key that was given up",
+        "key validity",
+        lambda: told(Desk(), log_=added(revoked(Desk().log_key, "log"))),
+    ),
+    ("another model before", "earlier reports", lambda: told(Desk(), report=put("model", "before", to=OTHER_BEFORE))),
+    ("a version that never was", "earlier reports", lambda: told(Desk(), report=counted_from(2))),
+    (
+        "a history of another model",
+        "earlier reports",
+        lambda: told(Desk(), report=put("history", to=[EARLIER_VERSION])),
     ),
     ("unsigned approvals called signed", "approvals", lambda: told(Desk(), report=called("signed"))),
     ("a revoked report key", "key validity", lambda: told(Desk(), log_=added(revoked(Desk().report_key, "report")))),

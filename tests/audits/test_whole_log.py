@@ -82,10 +82,12 @@ def test_a_copy_of_another_history_is_noticed(tmp_path: Path) -> None:
 
 
 def test_entries_after_the_report_are_read_too(tmp_path: Path) -> None:
-    """A log that goes on is fine; one whose later entries are dated back, or are no entries, is not."""
+    """A log that goes on is fine; not one whose later entries are dated back, are no entries, or revoke its key."""
     made = told(Desk())
     later = entry("model.checked", "2026-11-21T00:00:00Z", modelId="model-1")
-    for more, step in ((later, ""), (NOTHING, "whole log"), (b"no entry", "whole log")):
+    given_up = revoked(made.desk.log_key, "log")
+    refused = [(one, "whole log") for one in (NOTHING, b"no entry", given_up)]
+    for more, step in ((later, ""), *refused):
         grown = Told(made.desk, made.files, [*made.entries, more])
 
         assert made.first_failure(tmp_path, log=grown.mirror(tmp_path / hex_digest(repr(more)))) == step
