@@ -25,13 +25,13 @@ from compliance.ledger.entries import rfc3339
 _log = structlog.get_logger("expunge.companions")
 
 
-def companions(desk: Desk, *, payload: bytes, envelope: bytes) -> dict[str, bytes]:
-    """The companions of the report in `payload`, by name, but for the summary."""
-    predicate, signer = statement.parse(payload), desk.signers["model"]
+def companions(desk: Desk, *, payload: bytes, envelope: bytes, signer: Signer) -> dict[str, bytes]:
+    """The companions of the report in `payload`, by name, but for the summary; `signer` has the model key."""
+    predicate = statement.parse(payload)
     files = predicate["model"]["after"]["files"]
     made = {
         companion.MODEL: oms.build(name=companion.model_name(predicate), files=files, signer=signer),
-        companion.PRINT: _print(desk, payload, envelope),
+        companion.PRINT: _print(desk, payload, envelope, signer),
         companion.STAMP: _stamp(desk, envelope),
     }
     return {name: raw for name, raw in made.items() if raw is not None}
@@ -49,7 +49,7 @@ def summary(desk: Desk, verdict: Verification, envelope: bytes, *, signer: Signe
     return {companion.SUMMARY: raw}
 
 
-def _print(desk: Desk, payload: bytes, envelope: bytes) -> bytes | None:
+def _print(desk: Desk, payload: bytes, envelope: bytes, signer: Signer) -> bytes | None:
     try:  # the pages and the worker ask for a bundle's place, and must start where no typesetter is installed
         import typst  # noqa: PLC0415
 
@@ -63,7 +63,7 @@ def _print(desk: Desk, payload: bytes, envelope: bytes) -> bytes | None:
     except typst.TypstError as fault:
         _log.warning("the report goes out without a PDF", why=fault.message)
         return None
-    return pades.sign(plain, signer=desk.signers["model"], name=desk.settings.organisation, at=desk.clock())
+    return pades.sign(plain, signer=signer, name=desk.settings.organisation, at=desk.clock())
 
 
 def _stamp(desk: Desk, envelope: bytes) -> bytes | None:

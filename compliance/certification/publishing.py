@@ -38,16 +38,16 @@ UNWITNESSED = "unwitnessed"
 def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) -> None:
     """Sign, log, verify and publish.
 
-    UnavailableError when our own verifier rejects the bundle, and before anything is logged (UNWITNESSED) while fewer
-    witnesses answer than the policy asks for: trying again later is all that it takes.
+    UnavailableError when our own verifier rejects the bundle, and while a key is revoked or fewer witnesses answer than
+    the policy asks for (UNWITNESSED: trying again later is all that it takes). Both are asked before anything is
+    logged; a witness that goes away in between leaves a logged report, which the next one names as unpublished.
     """
-    if desk.settings.witnesses and not desk.witnessed(desk.publish().checkpoint):
-        message = "too few of the log's witnesses answer, and without them no report can go out; it is tried again"
-        raise UnavailableError(message, code=UNWITNESSED)
-    key = desk.signers["report"]  # one key for all of it, although the role may get another one meanwhile
-    logged = _log_report(desk, claim, batch, attempt, key)
-    published, weights = desk.publish(), desk.store.model_path(attempt.record["weightsDigest"])
-    envelope = dsse.sign(logged.payload, payload_type=dsse.INTOTO, signer=key)
+    if desk.settings.witnesses:
+        _cosigned(desk)
+    keys = _Keys(report=desk.signers["report"], model=desk.signers["model"])  # also when a role gets another meanwhile
+    logged = _log_report(desk, claim, batch, attempt, keys)
+    published, weights = _cosigned(desk), desk.store.model_path(attempt.record["weightsDigest"])
+    envelope = dsse.sign(logged.payload, payload_type=dsse.INTOTO, signer=keys.report)
     files = {
         bundle.REPORT: envelope,
         bundle.REPORT_ENTRY: published.entry(logged.index),
@@ -57,7 +57,7 @@ def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) ->
         bundle.EVIDENCE: attempt.record["numbers"].encode(),
         bundle.PAGE: html.page(logged.payload),
         bundle.LEDGER: _excerpt(published, logged),
-        **companions(desk, payload=logged.payload, envelope=envelope),
+        **companions(desk, payload=logged.payload, envelope=envelope, signer=keys.model),
     }
     partial = _write_bundle(_partial(desk, batch, interim=is_interim(attempt)), files)
     verdict = verify.verify(partial, desk.policy_text(), model=weights)
@@ -66,7 +66,7 @@ def certify(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView) ->
         step = f"step {failed.n} ({failed.name})"
         message = f"our own verifier rejected the report at {step}, so nothing was published: {failed.why}"
         raise UnavailableError(message, code="report-rejected")
-    _write(partial, summary(desk, verdict, envelope, signer=key))
+    _write(partial, summary(desk, verdict, envelope, signer=keys.report))
     _publish(desk, claim, batch, attempt, hashlib.sha256(logged.payload).hexdigest())
 
 
@@ -99,6 +99,14 @@ def bundle_path(desk: Desk, report: ReportView) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Keys:
+    """What a report and the files beside it are signed with."""
+
+    report: RoleSigner
+    model: RoleSigner
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Logged:
     """A report's payload, its entry and its key's, and what else of the log its bundle shows."""
 
@@ -109,10 +117,21 @@ class _Logged:
     older: set[int]
 
 
-def _log_report(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView, key: RoleSigner) -> _Logged:
+def _cosigned(desk: Desk) -> Published:
+    """The log as of now, under a checkpoint that enough witnesses cosigned; UnavailableError (UNWITNESSED)."""
+    published = desk.publish()
+    if desk.settings.witnesses and not desk.witnessed(published.checkpoint):
+        message = "too few of the log's witnesses answer, and without them no report can go out; it is tried again"
+        raise UnavailableError(message, code=UNWITNESSED)
+    return published
+
+
+def _log_report(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView, keys: _Keys) -> _Logged:
     report_id = desk.ids()
     witnessed = trust.parse(desk.policy_text()).quorum is not None
     with desk.transaction() as ledger:
+        key = ledger.key_in_force(keys.report.key_id)
+        ledger.key_in_force(keys.model.key_id)  # or our verifier would reject what lies beside the report, each time
         now, attempts = desk.clock(), ended_attempts(ledger, attempt)
         told = {"report_id": report_id, "created_at": rfc3339(now)}
         predicate: Any = predicate_of(ledger, batch, attempts, **told, witnessed=witnessed)
@@ -121,7 +140,7 @@ def _log_report(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView
             claim,
             report_id=report_id,
             digest=hashlib.sha256(payload).hexdigest(),
-            envelope=dsse.sign(payload, payload_type=dsse.INTOTO, signer=key),
+            envelope=dsse.sign(payload, payload_type=dsse.INTOTO, signer=keys.report),
             key_id=key.key_id,
             ledger_to=predicate["requestBatch"]["ledgerRange"]["to"],
             now=now,
@@ -129,7 +148,7 @@ def _log_report(desk: Desk, claim: Claim, batch: BatchView, attempt: AttemptView
         return _Logged(
             payload=payload,
             index=index,
-            key_index=ledger.key_in_force(key.key_id).log_index,
+            key_index=key.log_index,
             start=min(predicate["requestBatch"]["ledgerRange"]["from"], batch.plan_index),
             older=entries_needed(ledger, batch),
         )

@@ -16,12 +16,14 @@ from pyhanko_certvalidator import ValidationContext
 from pypdf import PdfReader
 from structlog.testing import capture_logs
 
-from audits import companion, dsse, oms, statement, verify
+from audits import companion, dsse, log, oms, statement, verify
 from compliance import timestamps
 from compliance.certification.companions import companions
+from compliance.errors import UnavailableError
 from compliance.execution.run import run
+from compliance.keyring import rotation
 from compliance.wiring import Services, system_clock
-from tests.compliance.pretence import engines, furnish, planned
+from tests.compliance.pretence import engines, furnish, kinds, planned
 from tests.compliance.test_stamps import authority, reply, served
 
 __all__ = ["authority"]  # a fixture
@@ -85,11 +87,27 @@ def test_a_report_without_a_stamp_goes_out(services: Services, tmp_path: Path) -
     bundle = published(services)
     envelope = (bundle / companion.REPORT).read_bytes()
     told = {"payload": dsse.parse(envelope)[1], "envelope": envelope}
+    signer = services.signers["model"]
     (tmp_path / "chain.pem").write_text("nothing")
     unreadable = stamped(services, "http://127.0.0.1:9/", tmp_path / "chain.pem")
 
     assert not (bundle / companion.STAMP).exists()
-    assert set(companions(unreadable, **told)) == {companion.MODEL, companion.PRINT}
+    assert set(companions(unreadable, **told, signer=signer)) == {companion.MODEL, companion.PRINT}
+
+
+def test_a_revoked_model_key_logs_no_report(services: Services) -> None:
+    """Nothing is logged in vain while what lies beside a report would be signed by a key that nobody believes."""
+    furnish(services, 3, limit=AMPLE, ladder='"retrain"')
+    run_id = planned(services, 0)
+    with services.transaction() as ledger:
+        ledger.revoke_key(key_id=services.signers["model"].key_id, reason="compromised", now=services.clock())
+
+    with pytest.raises(UnavailableError, match=r"the model key was revoked .* 'expunge keys rotate'"):
+        run(services, run_id, engines=engines())
+    assert kinds(services, log.REPORT_LOGGED) == 0
+
+    rotation.rotate(services, "model")
+    assert run(services, run_id, engines=engines())
 
 
 def test_a_report_without_a_typesetter_goes_out(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
