@@ -1,6 +1,8 @@
 """A desk with a witness: what it publishes is cosigned, and what happens while the witness is away."""
 
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,30 @@ def test_a_report_waits_for_the_quorum(services: Services, tmp_path: Path, clock
     assert kinds(again, log.REPORT_LOGGED) == 1
     for used in (desk, again):
         used.database.dispose()
+
+
+def test_a_witness_that_leaves_midway_gives_no_run_up(services: Services, tmp_path: Path, clock: Clock) -> None:
+    """A report that was logged and not cosigned is retried as a waiting one is, and named by the one that follows."""
+
+    class Fickle:
+        def cosign(self, signed: str, consistency: Callable[[int], list[bytes]]) -> str:
+            """Answers until the report is in the log."""
+            real = desk.publisher.cosigner
+            assert real is not None
+            return signed if kinds(desk, log.REPORT_LOGGED) else real.cosign(signed, consistency)
+
+    with running(tmp_path / "witness", log_vkey(services)) as one:
+        desk = introduced(services, one)
+        left = dataclasses.replace(desk, publisher=dataclasses.replace(desk.publisher, cosigner=Fickle()))
+        furnish(desk, 3, limit=AMPLE, ladder='"retrain"')
+        run_id = planned(desk, 0)
+        for _ in range(MAX_EPOCHS + 1):
+            with pytest.raises(UnavailableError, match="witnesses"):
+                run(left, run_id, engines=engines())
+            clock.advance(seconds=past_the_lease(desk))
+        assert kinds(desk, log.REPORT_LOGGED) == 1
+
+        assert run(desk, run_id, engines=engines())
+    verdict = verify.verify(tmp_path / "desk" / "bundles" / "m-v2", desk.policy_text())
+    assert (verdict.ok, kinds(desk, log.REPORT_LOGGED)) == (True, 2), verdict.steps
+    desk.database.dispose()
