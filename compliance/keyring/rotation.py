@@ -67,7 +67,8 @@ def _take_over(ledger: Ledger, signer: RoleSigner, role: Role, now: datetime) ->
 
 def _replace(path: Path, fresh: Path, *, aside: Path) -> Callable[[], None]:
     """Put `fresh` in the place of `path`, which stays as `aside`; what undoes it. The place is never empty."""
-    os.link(path, aside)
+    if not (aside.exists() and aside.samefile(path)):  # it is when a power cut came between this step and the next
+        os.link(path, aside)
     fresh.replace(path)
     _to_disk(path.parent)
 

@@ -105,6 +105,16 @@ def test_a_rotation_that_does_not_commit_leaves_the_old_key(services: Services) 
     assert (services.signers["report"].key_id, log_size(services)) == (old, before)
 
 
+def test_a_rotation_that_was_cut_off_at_once_can_be_repeated(services: Services) -> None:
+    """A power cut after the old file got its second name, and before the new one took its place, costs nothing."""
+    old, path = services.signers["report"].key_id, ring.key_file(services.settings, "report")
+    aside = path.with_name(f"report-{old[:16]}.pem")
+    aside.hardlink_to(path)
+
+    assert rotation.rotate(services, "report") == (old, services.signers["report"].key_id)
+    assert keys.load(aside, "report").key_id == old != services.signers["report"].key_id
+
+
 def test_a_signature_in_the_middle_of_a_rotation_waits_for_its_commit(services: Services) -> None:
     """Between the new file and the commit nobody is told that the key is unknown."""
     path, changed = ring.key_file(services.settings, "log"), threading.Event()
