@@ -124,12 +124,13 @@ def keep_house(services: Services, app: Celery) -> None:
         _sign,
     )
     for part in parts:
+        name = getattr(part, "__name__", "send_again")
         try:
             part(services)
         except ComplianceError as error:
-            _log.error(
-                "housekeeping failed", part=getattr(part, "__name__", "send_again"), code=error.code, why=str(error)
-            )
+            _log.error("housekeeping failed", part=name, code=error.code, why=str(error))
+        except Exception as error:  # noqa: BLE001 - a disk that fails one part must not keep the log from being signed
+            _log.error("housekeeping failed", part=name, kind=type(error).__name__)
 
 
 def _send_again(services: Services, *, app: Celery) -> None:

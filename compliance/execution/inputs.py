@@ -78,6 +78,8 @@ def _sweep(root: Path) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             continue  # a living process has it
+        except FileNotFoundError:
+            pass  # its process removes it at this moment
         shutil.rmtree(old, ignore_errors=True)
 
 

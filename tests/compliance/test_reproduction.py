@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from audits import model as folders
+from compliance.broker import make_app
 from compliance.certification.publishing import bundle_path
 from compliance.cli.output import answer
 from compliance.cli.reproducing import shown, value_of
@@ -28,11 +30,12 @@ from compliance.execution.reproduction import (
     sweep_reproductions,
 )
 from compliance.execution.run import run
+from compliance.scheduler import keep_house
 from compliance.settings import initialise
 from compliance.wiring import Services, open_services, prepare
 from engine.contract import Estimate, Evidence, Finding, Job, Kind
 from engine.corpus import digest, read_records
-from tests.compliance.conftest import Clock, both_databases
+from tests.compliance.conftest import Clock, both_databases, file_request
 from tests.compliance.pretence import GUARDING, PretendEngine, furnish, planned
 from tests.compliance.terminal import at, refusal
 
@@ -393,6 +396,32 @@ def test_what_a_killed_repetition_had_opened_is_swept(honest: tuple[Services, Pa
 
         assert (used.is_dir(), used.stat().st_mode & 0o777, left.exists()) == (True, 0o700, False)
     assert not used.exists()
+
+
+def test_a_folder_that_goes_while_it_is_swept_stops_nothing(honest: tuple[Services, Path]) -> None:
+    """A repetition may end, and remove its folder, between the sweeper's two looks at it."""
+    desk, _ = honest
+    (going := desk.store.root / FOLDER / "going").mkdir(parents=True)
+    (going / ".lock").symlink_to(going / "gone" / ".lock")  # so that its lock can't be opened, as then
+
+    sweep_reproductions(desk)
+
+    assert not going.exists()
+
+
+def test_housekeeping_signs_the_log_though_a_part_of_it_cannot_work(services: Services) -> None:
+    """A fault of the disk in one part is told by its kind, and the parts after it are done."""
+    (services.store.root / FOLDER / ".lock").mkdir(parents=True)
+    file_request(services)
+    with capture_logs() as told:
+        keep_house(services, make_app(services.settings))
+
+    with services.read() as ledger:
+        head = ledger.head()
+    assert head.checkpoint_size == head.size
+    assert [(one["part"], one["kind"]) for one in told if one["event"] == "housekeeping failed"] == [
+        ("sweep_reproductions", "IsADirectoryError")
+    ]
 
 
 def test_a_base_is_opened_from_the_batch_that_replaced_it(services: Services) -> None:
