@@ -46,6 +46,9 @@ _NEW = {
 _CHANGED = {"role": "Role", "key_id": "Key in force", "revoked": "Revoked", "note": "Note"}
 _SHORTEST_ID = 8
 _LOG_ROTATED = "Auditors need a new trust policy ('keys list --policy FILE'); both log keys stand in it."
+_TELL_WITNESSES = (
+    " Reports wait until every witness knows it: 'expunge witness trust --folder DIR --log {vkey}'."
+)
 
 
 @app.command(
@@ -137,8 +140,8 @@ def rotate(
     with open_desk(workdir) as desk:
         old, fresh = rotation.rotate(desk, _role(role, ring.ROLES))
         desk.publish()
-    note = _LOG_ROTATED if role == "log" else None
-    value = {"role": role, "key_id": fresh, "revoked": old, "note": note}
+        told = _note(desk) if role == "log" else None
+    value = {"role": role, "key_id": fresh, "revoked": old, "note": told}
     answer(value, as_json=as_json, people=sheet(_CHANGED))
 
 
@@ -165,6 +168,14 @@ def revoke(
         if view.role != "log":  # nothing signs a checkpoint until the log has a new key
             desk.publish()
     answer(_value(view), as_json=as_json, people=sheet(_COLUMNS))
+
+
+def _note(desk: Services) -> str:
+    """What others have to be told after the log's key has changed."""
+    if not desk.settings.witnesses:
+        return _LOG_ROTATED
+    vkey = note.format_vkey(desk.settings.origin, desk.signers["log"].public_key, note.ED25519)
+    return _LOG_ROTATED + _TELL_WITNESSES.format(vkey=vkey)
 
 
 def _vkey(desk: Services, view: ServiceKeyView) -> str | None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from audits import approval, keys, policy
+from audits import approval, keys, policy, witness
+from compliance import settings as settings_module
 from compliance.ledger.lifecycle import RequestState
 from compliance.wiring import Services
 from tests.compliance.browsing import matched
@@ -150,6 +151,18 @@ def test_a_rotated_key_is_listed_with_what_ended_it(services: Services, tmp_path
     logs = policy.parse((tmp_path / "p").read_text()).logs
     assert [one.format() for one in logs] == [listed[one]["vkey"] for one in (shown["key_id"], before)]
     assert "compromised or retired" in refusal(at(services, "keys", "revoke", before[:8], "--reason", "lost"))
+
+
+def test_a_rotated_log_key_is_for_the_witnesses_too(services: Services) -> None:
+    """With witnesses in the settings, rotation says what each of them has to be told; without any it does not."""
+    assert "witness" not in answer(services, "keys", "rotate", "log")["note"]
+    named = [{"name": "w1", "vkey": witness.vkey("w.example/1", bytes(31) + b"\x05"), "url": "http://127.0.0.1:9/"}]
+    settings_module.remember(services.settings, witnesses=json.dumps(named))
+
+    shown = answer(services, "keys", "rotate", "log")
+
+    (listed,) = [key for key in answer(services, "keys", "list") if key["key_id"] == shown["key_id"]]
+    assert f"expunge witness trust --folder DIR --log {listed['vkey']}'" in shown["note"]
 
 
 def test_a_desk_without_its_key_signs_nothing_until_it_has_a_new_one(services: Services) -> None:
