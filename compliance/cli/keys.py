@@ -46,9 +46,7 @@ _NEW = {
 _CHANGED = {"role": "Role", "key_id": "Key in force", "revoked": "Revoked", "note": "Note"}
 _SHORTEST_ID = 8
 _LOG_ROTATED = "Auditors need a new trust policy ('keys list --policy FILE'); both log keys stand in it."
-_TELL_WITNESSES = (
-    " Reports wait until every witness knows it: 'expunge witness trust --folder DIR --log {vkey}'."
-)
+_TELL_WITNESSES = " Reports wait until every witness knows it: 'expunge witness trust --folder DIR --log {vkey}'."
 
 
 @app.command(
