@@ -1,21 +1,31 @@
 """`expunge up`: the desk on the embedded default, until it is interrupted."""
 
+import fcntl
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from compliance import settings as settings_module
 from compliance.demo.stack import Stack, free_port
+from compliance.errors import ConflictError
+from compliance.settings import Settings
 from compliance.wiring import prepare
 
 POLL_SECONDS = 1.0
 
 
 def up(workdir: Path, port: int) -> int:
-    """Start everything in `workdir` and say where it is; 0 after an interrupt."""
-    broker_port = free_port()
+    """Start everything in `workdir` and say where it is; 0 after an interrupt. ConflictError when it runs there."""
     settings = settings_module.initialise(workdir)
+    with _alone(settings.workdir):
+        return _run(settings, workdir, port)
+
+
+def _run(settings: Settings, workdir: Path, port: int) -> int:
+    broker_port = free_port()
     settings = settings.model_copy(
         update={"broker_url": f"redis://127.0.0.1:{broker_port}/0", "public_url": f"http://127.0.0.1:{port}"}
     )
@@ -30,6 +40,18 @@ def up(workdir: Path, port: int) -> int:
         while not ended.wait(POLL_SECONDS):
             stack.check()
     return 0
+
+
+@contextmanager
+def _alone(workdir: Path) -> Iterator[None]:
+    """One desk a folder: a second one would change the settings of the first, and write to the same queue's files."""
+    with (workdir / ".up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = "a desk runs in this folder already; stop it first, or take another one with --workdir"
+            raise ConflictError(message, code="runs-already") from None
+        yield
 
 
 def _welcome(workdir: Path, url: str) -> str:
