@@ -12,6 +12,7 @@ The rules (compliance threats 1, 3, 4, 8, 9):
 * the batch's requests were queued before its first attempt, and stood approved when the plan was logged; where an
   approver's key was in force, by its signature;
 * the model before, and every earlier version that is told of, is one that the log published under that number;
+* the plan's entry fixes ladder, reference and gates of the report's policy;
 * the attempts are all those that were started for the batch, ended as reported; the weights were fixed before the
   checkpoint that gave the seed, and that checkpoint is one of this very log;
 * times of the report are those of its entries, and of the witnesses' cosignatures, within `SKEW`.
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from audits import approval, keys, log
+from audits import approval, keys, log, statement
 from audits.errors import VerificationError, require
 from audits.history import FINAL, SKEW, At, History
 from audits.predicate import Attempt, Predicate
@@ -223,6 +224,9 @@ def _require_plan(history: History, predicate: Predicate) -> None:
     (logged,) = history.plans
     require(logged.text("planDigest") == plan["digest"], "The log has another plan of the batch than the report.")
     require(logged.text("modelId") == predicate["model"]["modelId"], "The batch was planned for another model.")
+    # The plan itself stays with the desk. Its gates must not: they could be loosened once the results are known.
+    rules = statement.policy_digest(predicate["policy"])
+    require(logged.text("rulesDigest") == rules, "The batch was planned under another policy than the report's.")
 
 
 def _require_attempt(attempt: Attempt, started: At, finished: At, predicate: Predicate) -> None:

@@ -20,6 +20,7 @@ Its shape is the JSON Schema in `schema/unlearning-report-v1.json`. Beyond a sha
 What needs more than the report (signatures, log, evidence file, accountant) is checked in `verify`.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, cast
@@ -76,6 +77,11 @@ def parse(payload: bytes) -> Predicate:
     require(not found, " ".join(found[:_SHOWN]) + more)
     require(rfc8785.dumps(value) == payload, "The statement is not in its RFC 8785 form.")
     return cast("Predicate", value["predicate"])
+
+
+def policy_digest(policy: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a report's `policy` in RFC 8785 form: the plan's log entry fixes it before anything is run."""
+    return hashlib.sha256(rfc8785.dumps(dict(policy))).hexdigest()
 
 
 def faults(value: object) -> list[str]:

@@ -17,7 +17,7 @@
     15  key validity           neither the report's key nor the checkpoint's was revoked when the report was logged
     16  requests               every request of the range is accounted for as the log has it, and so is the batch
     17  approvals              the batch's requests stood approved at its plan, signed where a key for it was there
-    18  attempts               the plan, every attempt and its outcome, and the seed are those of the log
+    18  attempts               the plan and its gates, every attempt and its outcome, and the seed are the log's
     19  times                  the report is dated as its entries are, and as its witnesses saw it
     20  earlier reports        it follows the report before it without a gap or omission, and so do its versions
 

@@ -21,7 +21,7 @@ from datetime import datetime
 from typing import Any
 
 from audits import accountant, budget, mechanisms
-from audits.statement import GUARD
+from audits.statement import GUARD, policy_digest
 from compliance import policy as policies
 from compliance.ledger.ledger import Ledger
 from compliance.ledger.lifecycle import FINAL
@@ -93,6 +93,7 @@ def plan_batch(
         items=items,
         plan=plan,
         plan_digest=digest_of(plan),
+        rules_digest=policy_digest(policy.reported()),
         now=now,
     )
 

@@ -109,8 +109,18 @@ class Policy:
         """SHA-256 of what the policy says, in sorted JSON."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
+    def reported(self) -> dict[str, Any]:
+        """The policy as reports carry it: what a run is judged by."""
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "ladder": list(self.ladder),
+            "reference": self.reference,
+            "gates": [gate.to_json() for gate in self.gates],
+        }
+
     def to_json(self) -> dict[str, Any]:
-        """The policy as plans and reports carry it."""
+        """The policy as plans carry it."""
         return {
             "name": self.name,
             "task": self.task,

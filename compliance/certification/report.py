@@ -65,13 +65,7 @@ def predicate_of(
         "dataset": _dataset(ledger, batch, model.dataset_id, interim=is_interim(passed)),
         "method": record["method"],
         "guarantee": _guarantee(attempts, policy, ledger.base(model.id), batch),
-        "policy": {
-            "name": policy.name,
-            "digest": policy.digest,
-            "ladder": list(policy.ladder),
-            "reference": policy.reference,
-            "gates": [gate.to_json() for gate in policy.gates],
-        },
+        "policy": policy.reported(),
         "plan": {"digest": batch.plan_digest, "logIndex": batch.plan_index},
         "attempts": [_attempt(attempt) for attempt in attempts],
         "evidence": {

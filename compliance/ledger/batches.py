@@ -60,14 +60,18 @@ class Batches(Requests):
         items: Sequence[ItemView],
         plan: dict[str, Any],
         plan_digest: str,
+        rules_digest: str,
         now: datetime,
     ) -> BatchView:
-        """Log the plan, queue the items and the run; ConflictError when a batch of the model is open."""
+        """Log the plan, queue the items and the run; ConflictError when a batch of the model is open.
+
+        `rules_digest` is that of the policy as the report will show it, which nobody can loosen from then on.
+        """
         if self.open_batch(model_id) is not None:
             message = "this model has a batch that has not ended; the next one is planned after it"
             raise ConflictError(message, code="batch-open")
-        data = {"batchId": batch_id, "modelId": model_id, "planDigest": plan_digest, "items": len(items)}
-        index = self._append(EntryKind.BATCH_PLANNED, data, now)
+        data = {"batchId": batch_id, "modelId": model_id, "planDigest": plan_digest, "rulesDigest": rules_digest}
+        index = self._append(EntryKind.BATCH_PLANNED, data | {"items": len(items)}, now)
         _, wrapped = self._vault.new_key(batch_id)
         self._session.add(
             tables.Batch(

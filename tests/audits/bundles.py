@@ -8,7 +8,7 @@ make it.
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -248,7 +248,7 @@ class Desk:
     second: bool = False
     model_files: Mapping[str, bytes] = field(default_factory=lambda: dict(MODEL_FILES))
 
-    def story(self, attempts: Sequence[Mapping[str, Any]], evidence: str) -> Story:
+    def story(self, value: Mapping[str, Any]) -> Story:
         """The log before the report's own entry; `second` puts another report, and what it was about, before."""
         told = Story()
         for role, key in (("report", self.report_key), ("receipt", self.receipt_key)):
@@ -267,14 +267,13 @@ class Desk:
             told.file(request_id)
         for request_id, state in REQUESTS.items():
             told.decide(request_id, state, self.approver_key)
-        told.batch(attempts, evidence)
+        told.batch(value["attempts"], value["evidence"]["evidenceDigest"], value["policy"])
         return told
 
     def entries(self, predicate: Predicate | None = None) -> list[bytes]:
         """The log before the report's own entry, as the report tells it."""
         value = predicate or self.predicate()
-        told = cast("list[dict[str, Any]]", value["attempts"])
-        return self.story(told, value["evidence"]["evidenceDigest"]).entries
+        return self.story(value).entries
 
     def predicate(self) -> Predicate:
         """A report on an NPO run that followed a failed attempt."""
@@ -310,7 +309,7 @@ class Desk:
     def settled(self, predicate: Predicate) -> Predicate:
         """The report with everything that follows from this desk's log as the report tells it."""
         value = cast("dict[str, Any]", copy.deepcopy(predicate))
-        told = self.story(value["attempts"], value["evidence"]["evidenceDigest"])
+        told = self.story(value)
         for attempt in value["attempts"]:
             attempt["logIndex"] = told.ended[attempt["attemptId"]]
         value["plan"]["logIndex"] = told.plan

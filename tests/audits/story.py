@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from audits import approval, log, merkle
+from audits import approval, log, merkle, statement
 from audits.keys import SigningKey
 
 REQUESTS: Mapping[str, str] = {
@@ -55,10 +55,10 @@ class Story:
             self.add(approval.REQUEST_APPROVED, at, **approval.sign(raw, approver))
         self.add("request.state", at, requestId=request_id, state=state)
 
-    def batch(self, attempts: Sequence[Mapping[str, Any]], evidence: str) -> None:
+    def batch(self, attempts: Sequence[Mapping[str, Any]], evidence: str, policy: Mapping[str, Any]) -> None:
         """A plan, the requests that were queued for it, and its attempts."""
         told = {"batchId": "batch-41", "modelId": "model-1", "planDigest": _digest("plan"), "items": len(BATCH)}
-        self.plan = self.add("batch.planned", PLANNED, **told)
+        self.plan = self.add("batch.planned", PLANNED, **told, rulesDigest=statement.policy_digest(policy))
         for one in BATCH:
             self.add("item.state", PLANNED, itemId=f"item-{one}", requestId=one, batchId="batch-41", state="queued")
         for attempt in attempts:

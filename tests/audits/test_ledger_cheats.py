@@ -60,6 +60,12 @@ def counted_from(version: int) -> Callable[[dict[str, Any]], None]:
     return edit
 
 
+def loosened(value: dict[str, Any]) -> None:
+    """Wider margins than were planned, so that what was measured passes easily."""
+    for place in (value["policy"], value, value["attempts"][-1]):
+        place["gates"] = [one | {"margin": 2 * one["margin"]} for one in place["gates"]]
+
+
 CHEATS: list[tuple[str, str, Callable[[], Told]]] = [
     ("a hidden failed attempt", "attempts", lambda: told(Desk(), report=hidden_failure)),
     ("a hidden attempt afterwards", "attempts", lambda: told(Desk(), log_=added(*attempt(3)))),
@@ -80,6 +86,8 @@ CHEATS: list[tuple[str, str, Callable[[], Told]]] = [
             ),
         ),
     ),
+    ("gates that were loosened afterwards", "attempts", lambda: told(Desk(), report=loosened)),
+    ("another ladder", "attempts", lambda: told(Desk(), report=put("policy", "ladder", to=["npo", "ga"]))),
     ("another model's plan", "attempts", lambda: told(Desk(), report=put("model", "modelId", to="model-2"))),
     (
         "weights that were never fixed",

@@ -79,7 +79,14 @@ def test_model_has_one_open_batch(services: Services) -> None:
 
     with pytest.raises(ConflictError, match="has not ended") as caught, services.transaction() as ledger:
         ledger.plan_batch(
-            batch_id="b2", run_id="r2", model_id="m1", items=[], plan={}, plan_digest="0", now=services.clock()
+            batch_id="b2",
+            run_id="r2",
+            model_id="m1",
+            items=[],
+            plan={},
+            plan_digest="0",
+            rules_digest="0",
+            now=services.clock(),
         )
 
     assert caught.value.code == "batch-open"
@@ -122,6 +129,7 @@ def _plan_by_hand(ledger: Ledger, batch_id: str, desk: Services) -> None:
         items=ledger.approved_items("m1"),
         plan={},
         plan_digest="0",
+        rules_digest="0",
         now=desk.clock(),
     )
 

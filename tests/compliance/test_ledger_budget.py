@@ -57,6 +57,7 @@ class Story:
                 items=[],
                 plan={"units": self.dice.randint(1, 4)},
                 plan_digest="0",
+                rules_digest="0",
                 now=self.clock(),
             )
 
