@@ -42,7 +42,7 @@ class _Check:
         """Step 1, and the roots that the next steps ask for."""
         head = self.ledger.head()
         try:
-            self.public = self._open(tiles.read_checkpoint(self.publisher.folder))
+            self.public = self.publisher.opened(self.ledger, tiles.read_checkpoint(self.publisher.folder))
         except VerificationError:
             self.public = None
         sizes = {head.checkpoint_size, self.public.size if self.public else 0}
@@ -55,7 +55,7 @@ class _Check:
         head = self.ledger.head()
         if not head.checkpoint:
             return "Nothing was signed yet."
-        state = self._open(head.checkpoint)
+        state = self.publisher.opened(self.ledger, head.checkpoint)
         agree = state.size == head.checkpoint_size and self.roots.get(state.size) == state.root
         require(agree, "The entries do not lead to the root that was signed last: they were rewritten.")
         return f"The checkpoint over {state.size} entries has their root."
@@ -103,10 +103,6 @@ class _Check:
         for number, block in enumerate(blocks):
             self.say(number * tiles.WIDTH, size)
             yield block
-
-    def _open(self, signed: str) -> Checkpoint:
-        key = logs.vkey(self.publisher.origin, self.publisher.signer.public_key)
-        return checkpoints.open_checkpoint(signed, key)
 
 
 def fsck(ledger: Ledger, publisher: Publisher, *, repair: bool, say: Say) -> Verification:

@@ -33,10 +33,10 @@ from pathlib import Path
 from typing import Protocol
 
 from audits import checkpoint as checkpoints
-from audits import log, merkle, mldsa, proof, tiles
+from audits import log, merkle, mldsa, note, proof, tiles
 from audits.checkpoint import Checkpoint
 from audits.disk import Disk, Files, put
-from audits.errors import VerificationError
+from audits.errors import VerificationError, require
 from audits.keys import RoleSigner, Signer
 from audits.tiles import WIDTH, TileReader, Tiling
 from compliance.errors import UnavailableError
@@ -167,7 +167,7 @@ class Publisher:
     def _signed(self, access: Access) -> str:
         with access.read() as ledger:
             head = ledger.head()
-            last = self._last(head.checkpoint)
+            last = self._last(ledger, head.checkpoint)
             if last.size > head.size:
                 raise _rewritten()
             tiling = self._write(ledger, last, head.size)
@@ -181,20 +181,27 @@ class Publisher:
             ledger.record_checkpoint(checkpoint=text, size=state.size)
         return text
 
-    def _last(self, recorded: str) -> Checkpoint:
+    def opened(self, ledger: Ledger, signed: str) -> Checkpoint:
+        """A checkpoint that this log signed, with its key of now or with one that it had before; VerificationError."""
+        own = (key.public_key for key in ledger.service_keys() if key.role == "log" and key.algorithm == "ed25519")
+        known = [log.vkey(self.origin, key) for key in {self.signer.public_key, *own}]
+        found = checkpoints.parse(note.open_note(signed, map(note.parse_vkey, known)).text)
+        require(found.origin == self.origin, "The checkpoint is of another log.")
+        return found
+
+    def _last(self, ledger: Ledger, recorded: str) -> Checkpoint:
         """What this log has signed last: recorded in the database, or found in the folder."""
         empty = Checkpoint(origin=self.origin, size=0, root=merkle.EMPTY_ROOT)
         last = checkpoints.peek(recorded) if recorded else empty
-        found = self._found() or last
+        found = self._found(ledger) or last
         if found.size == last.size and found.root != last.root:
             raise _rewritten()
         return max(last, found, key=lambda state: state.size)
 
-    def _found(self) -> Checkpoint | None:
+    def _found(self, ledger: Ledger) -> Checkpoint | None:
         """The checkpoint in the folder, if this log signed it; anything else there is damage."""
         try:
-            key = log.vkey(self.origin, self.signer.public_key)
-            return checkpoints.open_checkpoint(tiles.read_checkpoint(self.folder), key)
+            return self.opened(ledger, tiles.read_checkpoint(self.folder))
         except VerificationError:
             return None
 

@@ -13,8 +13,10 @@ from audits import checkpoint, log, merkle, tiles
 from audits import policy as policies
 from audits import proof as proofs
 from compliance.errors import UnavailableError
+from compliance.keyring import rotation
 from compliance.ledger import tables
 from compliance.ledger.entries import rfc3339
+from compliance.ledger.fsck import fsck
 from compliance.wiring import Services
 from tests.compliance.conftest import both_databases
 
@@ -205,6 +207,33 @@ def test_a_database_restored_from_a_backup_does_not_fork_the_log(services: Servi
         )
     with pytest.raises(UnavailableError, match="rewritten since its last checkpoint"):
         services.publish()
+
+
+def test_a_new_key_makes_nobody_forget_what_the_older_one_signed(services: Services) -> None:
+    """After a rotation, too, the folder's newest checkpoint is the log's own: a shorter history is not signed."""
+    fill(services, 9)
+    signed = services.publish()
+    with unguarded(services) as connection:
+        connection.execute(text("DELETE FROM log_entries WHERE seq >= :first"), {"first": signed.size - 8})
+        values = {"size": signed.size - 8}
+        connection.execute(text("UPDATE log_head SET checkpoint = '', checkpoint_size = 0, size = :size"), values)
+    rotation.rotate(services, "log")
+
+    with pytest.raises(UnavailableError, match="rewritten since its last checkpoint"):
+        services.publish()
+    assert tiles.read_checkpoint(services.publisher.folder) == signed.checkpoint
+
+
+def test_a_log_whose_key_has_just_changed_is_sound(services: Services) -> None:
+    """Before anything is signed with the new key, fsck believes what the older one signed."""
+    fill(services, 3)
+    services.publish()
+    rotation.rotate(services, "log")
+
+    with services.read() as ledger:
+        found = fsck(ledger, services.publisher, repair=False, say=lambda _done, _size: None)
+
+    assert found.ok, [step for step in found.steps if not step.ok]
 
 
 def test_a_second_root_of_one_size_is_not_recorded(services: Services) -> None:
