@@ -9,8 +9,8 @@ The rules (compliance threats 1, 3, 4, 8, 9):
 * the report's range ends at its own entry and begins at the report before it, so ranges follow without a gap; every
   report logged in between is named as one that had not been published;
 * every request that was open at some time in the range is accounted for, with the state that its last entry gives;
-* the batch's requests were queued before its first attempt, and stood approved when the plan was logged; where an
-  approver's key was in force, by its signature;
+* the batch's requests were queued before its first attempt, and for no other batch of this model;
+* they stood approved when the plan was logged; where an approver's key was in force, by its signature;
 * the model before, and every earlier version that is told of, is one that the log published under that number;
 * the plan's entry fixes ladder, reference and gates of the report's policy;
 * the attempts are all those that were started for the batch, ended as reported; the weights were fixed before the
@@ -151,6 +151,7 @@ def _require_batch(history: History, predicate: Predicate) -> None:
     batch = predicate["requestBatch"]
     accounted = {one["requestId"] for one in batch["accounted"]}
     require(history.queued <= accounted, "A request that was queued for the batch is not accounted for.")
+    _require_once(history, predicate["model"]["modelId"])
     late = f"The request of entry {_first(history.late)} was queued for the batch after its first attempt."
     require(not history.late, late)
     count = len(history.queued)
@@ -163,6 +164,14 @@ def _require_batch(history: History, predicate: Predicate) -> None:
         raise VerificationError("A request's commitment in the log is not in hex.") from fault
     agree = root.hex() == batch["commitmentRoot"]
     require(agree, "The batch's commitments are not those of the requests that were queued for it.")
+
+
+def _require_once(history: History, model_id: str) -> None:
+    """A request is in one batch of a model: a second one would leave the first one's failures out of its report."""
+    others = [one for one in history.elsewhere if one.text("requestId") in history.queued]
+    again = [one for one in others if history.batches.get(str(one.entry.data.get("batchId"))) == model_id]
+    why = f"The request of entry {_first(again)} was queued for another batch of this model, too."
+    require(not again, why)
 
 
 def approvals(shown: Shown, predicate: Predicate) -> str:

@@ -5,7 +5,7 @@ against it. It knows the entries' types and fields, and judges nothing but their
 
 * clocks are allowed `SKEW`: no entry may be dated further than that before one that precedes it;
 * a field that an entry of a known type must have is there and is text;
-* the first entry about a request is the one that records it, where it is shown.
+* the first entry about a request is the one that records it, where it is shown, and none moves it once it has ended.
 
 Entries of other types are of no interest here and pass.
 """
@@ -72,8 +72,9 @@ class History:
     approved: dict[str, int] = field(default_factory=dict)
     signed: dict[str, At] = field(default_factory=dict)
     plans: list[At] = field(default_factory=list)
-    batches: set[str] = field(default_factory=set)
+    batches: dict[str, str] = field(default_factory=dict)
     queued: set[str] = field(default_factory=set)
+    elsewhere: list[At] = field(default_factory=list)
     late: list[At] = field(default_factory=list)
     attempts: Attempts = field(default_factory=Attempts)
     strays: list[At] = field(default_factory=list)
@@ -121,12 +122,11 @@ class History:
             self.approved.setdefault(request_id, at.index)
 
     def _moved(self, at: At, request_id: str, state: str) -> None:
+        ended = self.states.get(request_id) in FINAL
+        require(not ended, f"Entry {at.index} moves a request that had ended: what was decided then would count again.")
         self.states[request_id] = state
         if at.index < self.plan:
             self.planned_as[request_id] = state
-            if state in FINAL:  # what was approved before a request ended does not serve it a second time
-                self.approved.pop(request_id, None)
-                self.signed.pop(request_id, None)
         if at.index >= self.since:
             self.moved.add(request_id)
 
@@ -135,13 +135,17 @@ class History:
             self.signed[at.text("requestId")] = at
 
     def _item(self, at: At) -> None:
-        if at.entry.data.get("batchId") == self.batch_id and at.text("state") == "queued":
-            self.queued.add(at.text("requestId"))
-            if self.attempts.started:
-                self.late.append(at)
+        if at.text("state") != "queued":
+            return
+        if at.entry.data.get("batchId") != self.batch_id:
+            self.elsewhere.append(at)
+            return
+        self.queued.add(at.text("requestId"))
+        if self.attempts.started:
+            self.late.append(at)
 
     def _planned(self, at: At) -> None:
-        self.batches.add(at.text("batchId"))
+        self.batches[at.text("batchId")] = at.text("modelId")
         if at.text("batchId") == self.batch_id:
             self.plans.append(at)
 

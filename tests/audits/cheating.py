@@ -164,17 +164,17 @@ def called(approvals: str) -> Callable[[dict[str, Any]], None]:
     return edit
 
 
-def attempt(number: int, batch: str = "batch-41") -> tuple[bytes, bytes]:
+def attempt(number: int, batch: str = "batch-41", at: str = AT) -> tuple[bytes, bytes]:
     """One more attempt, which failed."""
     name = f"attempt-{number}"
-    started = entry("attempt.started", attemptId=name, batchId=batch, runId="run-1", epoch=1, rung="npo")
+    started = entry("attempt.started", at, attemptId=name, batchId=batch, runId="run-1", epoch=1, rung="npo")
     facts: dict[str, Any] = {
         "outcome": "gates_failed",
         "code": "gates-failed",
         "evidenceDigest": None,
         "weightsDigest": None,
     }
-    return started, entry("attempt.finished", attemptId=name, **facts, gates=[])
+    return started, entry("attempt.finished", at, attemptId=name, **facts, gates=[])
 
 
 def signed_by(key: Any, request_id: str = BATCH[0]) -> bytes:  # noqa: ANN401 - a signing key

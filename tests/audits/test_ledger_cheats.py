@@ -66,8 +66,28 @@ def loosened(value: dict[str, Any]) -> None:
         place["gates"] = [one | {"margin": 2 * one["margin"]} for one in place["gates"]]
 
 
+def other_batch() -> list[bytes]:
+    """Another batch with the same requests, whose attempt failed."""
+    about = {"batchId": "batch-40", "modelId": "model-1", "planDigest": OTHER, "rulesDigest": OTHER, "items": 3}
+    queued = [
+        entry("item.state", PLANNED, itemId=f"item-{one}", requestId=one, batchId="batch-40", state="queued")
+        for one in BATCH
+    ]
+    return [entry("batch.planned", PLANNED, **about), *queued, *attempt(3, "batch-40", PLANNED)]
+
+
 CHEATS: list[tuple[str, str, Callable[[], Told]]] = [
     ("a hidden failed attempt", "attempts", lambda: told(Desk(), report=hidden_failure)),
+    ("failures hidden in another batch", "requests", lambda: told(Desk(), log_=inserted(11, *other_batch()))),
+    (
+        "a denial that becomes a success",
+        "ledger excerpt",
+        lambda: told(
+            Desk(),
+            log_=added(entry("request.state", requestId="request-04", state="fulfilled")),
+            report=account("request-04", "fulfilled"),
+        ),
+    ),
     ("a hidden attempt afterwards", "attempts", lambda: told(Desk(), log_=added(*attempt(3)))),
     ("an attempt that is still open", "attempts", lambda: told(Desk(), log_=added(attempt(3)[0]))),
     ("an attempt of no batch", "attempts", lambda: told(Desk(), log_=added(*attempt(3, "batch-99")))),
@@ -182,7 +202,7 @@ CHEATS: list[tuple[str, str, Callable[[], Told]]] = [
     ),
     (
         "an approval from before a withdrawal",
-        "approvals",
+        "ledger excerpt",
         lambda: told(
             SIGNED,
             log_=inserted(
