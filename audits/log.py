@@ -168,8 +168,8 @@ def parse_key_entry(raw: bytes, role: keys.Role) -> bytes:
 def evaluation_seed(*, size: int, root: bytes) -> int:
     """The seed of an evaluation, 63 bits, from a checkpoint of the log that holds the finished weights' digest.
 
-    Nobody can know it before the weights are fixed; the verifier computes it again. Entries' salts and the moment are
-    the operator's, who can so draw several seeds before one of them is signed: a witness makes that slow, not impossible.
+    It follows from weights that are logged, and the verifier computes it again. The salts of the entries are the
+    operator's: one who cheats can draw many seeds before signing, and keep the kindest (`docs/threats.md`, 8).
     """
     expect(len(root) == merkle.HASH_SIZE, "A root has 32 bytes.")
     hashed = f"expunge evaluation seed v1\n{size}\n".encode() + root
