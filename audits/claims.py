@@ -267,8 +267,11 @@ def _require_seed(shown: Shown, predicate: Predicate, fixed: At | None, finished
     require(agree, "The checkpoint of the seed is not one of this log.")
 
 
-def times(shown: Shown, predicate: Predicate, cosigned: Sequence[int]) -> str:
-    """The report's times are those of its entries; `cosigned` are the witnesses' times in POSIX seconds."""
+def times(shown: Shown, predicate: Predicate, cosigned: Sequence[int], agreed: int | None) -> str:
+    """The report's times are those of its entries, and not far from the witnesses'.
+
+    `cosigned` are these in POSIX seconds, and by `agreed` the policy's quorum of them had seen it.
+    """
     found, last = shown.history.attempts, predicate["attempts"][-1]["attemptId"]
     created = log.parse_time(predicate["createdAt"])
     _require_near(predicate["startedAt"], found.started[last].time, "startedAt")
@@ -278,8 +281,9 @@ def times(shown: Shown, predicate: Predicate, cosigned: Sequence[int]) -> str:
     if seen is None:
         return "Start, end and creation are dated as their log entries are; no witness says when that was."
     require(created <= seen + SKEW, f"The report is dated after {seen:{_TIME}}, when a witness had seen it.")
-    early = created >= seen - LONGEST_UNWITNESSED
-    require(early, f"The report is dated more than a day before a witness saw it, which was at {seen:{_TIME}}.")
+    last_seen = seen_at([] if agreed is None else [agreed]) or seen
+    early = created >= last_seen - LONGEST_UNWITNESSED
+    require(early, f"The report is dated more than a day before its witnesses saw it, at {last_seen:{_TIME}}.")
     return f"Dated as its log entries are; a witness had seen it at {seen:{_TIME}}."
 
 

@@ -9,7 +9,7 @@ A policy comes from outside: an auditor has it from somewhere else than the repo
 before they are used, so there are no cycles; no name is a member twice, so no witness counts twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -138,6 +138,19 @@ def require_quorum(policy: Policy, trust: Trust) -> None:
     if policy.quorum is not None:
         counted = _counts(policy, policy.quorum, frozenset(trust.witnesses))
         require(counted, f"The quorum {policy.quorum} of witnesses did not cosign this checkpoint.")
+
+
+def agreed_at(policy: Policy, times: Mapping[str, int]) -> int | None:
+    """When the quorum had cosigned, of the times (POSIX seconds) of each witness by name; None when it never had.
+
+    Without a quorum the first one counts. One witness in league with the operator can so not date back for all.
+    """
+    seen: set[str] = set()
+    for name, time in sorted(times.items(), key=lambda one: one[1]):
+        seen.add(name)
+        if policy.quorum is None or _counts(policy, policy.quorum, frozenset(seen)):
+            return time
+    return None
 
 
 def evaluate(policy: Policy, signed: str | bytes) -> Trust:

@@ -327,8 +327,10 @@ def _check_validity(state: _State, shown: claims.Shown) -> str:
 
 # (19): dates against the log's and the witnesses'.
 def _check_times(state: _State) -> str:
-    cosigned = _cosigned(present(state.policy), present(state.report_proof).checkpoint)
-    return claims.times(present(state.shown), present(state.predicate), cosigned)
+    policy = present(state.policy)
+    cosigned = _cosigned(policy, present(state.report_proof).checkpoint)
+    agreed = policies.agreed_at(policy, cosigned)
+    return claims.times(present(state.shown), present(state.predicate), tuple(cosigned.values()), agreed)
 
 
 # With files for other tools: they are of this report, and signed by keys that the log registers.
@@ -366,7 +368,7 @@ def _check_older(state: _State, signed: str | bytes) -> str:
     policy = present(state.policy)
     older = policies.verify_log(policy, signed).checkpoint
     state.mirror.extends(older)
-    seen = claims.seen_at(_cosigned(policy, signed))
+    seen = claims.seen_at(tuple(_cosigned(policy, signed).values()))
     if seen is None:
         return f"The log extends the older checkpoint over {older.size} entries; no witness says when that was."
     for index, raw in enumerate(state.mirror.entries[older.size :], start=older.size):
@@ -440,11 +442,11 @@ def _parse_proof(raw: bytes) -> proofs.Proof:
     return proof
 
 
-def _cosigned(policy: policies.Policy, signed: str | bytes) -> tuple[int, ...]:
-    """When the policy's witnesses cosigned a checkpoint, in POSIX seconds."""
+def _cosigned(policy: policies.Policy, signed: str | bytes) -> dict[str, int]:
+    """When each of the policy's witnesses, by name, cosigned a checkpoint, in POSIX seconds."""
     opened = note.open_note(signed, [*policy.logs, *policy.witnesses.values()])
-    witnesses = policy.witnesses.values()
-    return tuple(one.time for one in opened.verified if one.time is not None and one.key in witnesses)
+    times = {one.key: one.time for one in opened.verified if one.time is not None}
+    return {name: times[key] for name, key in policy.witnesses.items() if key in times}
 
 
 def _claimed_keys(files: Mapping[str, bytes]) -> str:

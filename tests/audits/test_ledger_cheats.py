@@ -1,16 +1,17 @@
 """An operator with every key and full control of the log, whose report does not say what the log says, or hides it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rfc8785
 
-from audits import approval, bundle, excerpt, log, model
-from audits.keys import registration
+from audits import approval, bundle, excerpt, log, model, policy, witness
+from audits.keys import SigningKey, registration
 from audits.strict import encode_base64
-from tests.audits.bundles import ORIGIN, WITNESSED_AT, Desk, file_digests
+from tests.audits.bundles import ORIGIN, WITNESSED_AT, Desk, file_digests, signing_key
 from tests.audits.cheating import (
     APPROVER,
     DAY,
@@ -367,3 +368,30 @@ def test_an_excerpt_that_starts_too_late_is_refused(tmp_path: Path) -> None:
     late = Told(honest.desk, {**honest.files, bundle.LEDGER: rfc8785.dumps(value)}, [])
 
     assert late.first_failure(tmp_path) == "ledger excerpt"
+
+
+@dataclass(kw_only=True)
+class TwiceWitnessed(Desk):
+    """A desk with a second witness, which says what the operator likes."""
+
+    friend: SigningKey = field(default_factory=lambda: signing_key("witness", 14))
+
+    def sign_checkpoint(self, whole: log.Log) -> str:
+        """The checkpoint with both witnesses' lines; the friend saw it when the report says it was made."""
+        signed = super().sign_checkpoint(whole)
+        line = witness.cosign(signed, name="witness.example/w2", signer=self.friend, time=WITNESSED_AT)
+        return witness.add(signed, line)
+
+    def policy(self) -> str:
+        """Both of them are asked for."""
+        keys = {"w1": self.witness_key, "w2": self.friend}
+        named = [(one, witness.vkey(f"witness.example/{one}", key.public_key)) for one, key in keys.items()]
+        return policy.format_policy(log_vkey=log.vkey(ORIGIN, self.log_key.public_key), witnesses=named)
+
+
+@pytest.mark.parametrize(("days", "step"), [(0, ""), (2, "times")])
+def test_one_witness_can_t_date_back_for_the_quorum(tmp_path: Path, days: int, step: str) -> None:
+    """A report counts as seen when as many witnesses had seen it as the policy asks for, not when the first had."""
+    made = told(TwiceWitnessed(witnessed=True, cosigned_at=WITNESSED_AT + days * DAY))
+
+    assert made.first_failure(tmp_path) == step
