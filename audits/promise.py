@@ -100,7 +100,7 @@ def require_answered(mirror: Mirror, value: Mapping[str, Any]) -> str:
         moment = logs.parse_time(entry.at)
         if entry.type == EXTENDED and not extended and moment <= due:
             due, extended = _later(entry, due), True
-        if entry.type == STATE and entry.data.get("state") in FINAL:
+        if entry.type == STATE and str(entry.data.get("state")) in FINAL:  # a liar's state may be no text
             ended = entry
     shown = f"{due:%Y-%m-%d}" + (", as extended once" if extended else "")
     if ended is not None:
