@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from compliance.cli.journal import logging_to, recording
+from compliance.cli.listening import listen
 from compliance.cli.options import CURRENT, Json, Workdir, example, group
 from compliance.cli.output import answer, answered, sentence
 
@@ -53,6 +54,7 @@ def up(
     """
     from compliance.demo.serve import up as run_up  # noqa: PLC0415 - the embedded servers, as above
 
+    listen("127.0.0.1", port).close()  # another program's answers there would be taken for the desk's
     url = f"http://127.0.0.1:{port}"
     answer({"url": url}, as_json=as_json, people=sentence(f"The desk will be at {url}; stop with Ctrl-C."))
     with recording(workdir / "logs"), logging_to(sys.stderr), answered():

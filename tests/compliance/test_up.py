@@ -1,6 +1,7 @@
 """`expunge up`: what it refuses before it starts anything."""
 
 import fcntl
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from compliance import settings as settings_module
 from compliance.demo.serve import up
 from compliance.errors import ConflictError
+from tests.compliance.terminal import refusal, run
 
 
 def test_one_desk_runs_in_a_folder(tmp_path: Path) -> None:
@@ -22,3 +24,11 @@ def test_one_desk_runs_in_a_folder(tmp_path: Path) -> None:
 
     assert (settings.workdir / settings_module.FILE_NAME).read_bytes() == before
     assert not (settings.workdir / "keys").exists()
+
+
+def test_a_port_that_somebody_has_is_refused(tmp_path: Path) -> None:
+    """Nothing is started, and no other program's page is taken for the desk's."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert "choose another with --port" in refusal(run("up", "--workdir", tmp_path / "desk", "--port", port))
+    assert not (tmp_path / "desk").exists()
