@@ -2,7 +2,8 @@
 
 A pure function of the signed payload's bytes, so that a verifier can make the page again and compare. Whatever
 changes the page changes its `VERSION`, and the renderer of every released version stays: a bundle made today must
-verify in ten years. No remote resource, no script; what the report says is escaped wherever it appears.
+verify in ten years. No remote resource, no script; what the report says is escaped wherever it appears, and signs that
+nobody sees or that turn the order of the letters round are shown as U+FFFD: a name must not read as another one.
 """
 
 import hashlib
@@ -21,6 +22,19 @@ _STYLES = files("audits.render")  # the package may lie in a zip file
 _STYLE = (_STYLES / "page.css").read_text(encoding="utf-8")
 _STYLE_OF_GROUPS = (_STYLES / "groups.css").read_text(encoding="utf-8")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
+# By number, not by category: Unicode's tables change, and the page must not.
+_UNSEEN = dict.fromkeys(
+    (
+        0xAD,
+        0x61C,
+        *range(0x200B, 0x2010),
+        *range(0x2028, 0x202F),
+        *range(0x2060, 0x2070),
+        0xFEFF,
+        *range(0xE0000, 0xE0080),
+    ),
+    "\ufffd",
+)
 _SECURITY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
@@ -49,7 +63,8 @@ def page(payload: bytes) -> bytes:
         f'<meta name="generator" content="expunge report page {VERSION}">\n'
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
     )
-    return (head + "\n".join(part for part in parts if part) + "\n</main>\n</body>\n</html>\n").encode()
+    text = head + "\n".join(part for part in parts if part) + "\n</main>\n</body>\n</html>\n"
+    return text.translate(_UNSEEN).encode()
 
 
 def _header(predicate: Predicate) -> str:
