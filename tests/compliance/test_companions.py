@@ -14,7 +14,6 @@ from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign.validation import validate_pdf_signature
 from pyhanko_certvalidator import ValidationContext
 from pypdf import PdfReader
-from structlog.testing import capture_logs
 
 from audits import companion, dsse, log, oms, statement, verify
 from compliance import timestamps
@@ -29,6 +28,7 @@ from tests.compliance.test_stamps import authority, reply, served
 __all__ = ["authority"]  # a fixture
 pytestmark = pytest.mark.timeout(120)
 AMPLE = 60.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def stamped(desk: Services, url: str, chain: Path) -> Services:
@@ -110,15 +110,19 @@ def test_a_revoked_model_key_logs_no_report(services: Services) -> None:
     assert run(services, run_id, engines=engines())
 
 
-def test_a_report_without_a_typesetter_goes_out(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_without_a_typesetter_goes_out(services: Services) -> None:
     """Where the extra is not installed, a bundle has no PDF, and the program's log names what is missing."""
-    monkeypatch.setitem(sys.modules, "typst", None)
-    with capture_logs() as told:
-        bundle = published(services)
+    furnish(services, 3, limit=AMPLE, ladder='"retrain"')
+    run_id, workdir = planned(services, 0), str(services.settings.workdir)
+    script = f"import sys; sys.modules['typst'] = None; sys.argv[1:] = {[workdir, '--execute', run_id]!r}"
+    program = f"{script}\nfrom tests.system import crooked\ncrooked.main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
 
+    assert done.returncode == 0, done.stderr
+    bundle = services.settings.workdir / "bundles" / "m-v2"
     assert not (bundle / companion.PRINT).exists()
     assert verify.verify(bundle, services.policy_text()).ok
-    assert [one["why"].partition(" ")[0] for one in told if "without a PDF" in one["event"]] == ["typst"]
+    assert [line for line in done.stdout.splitlines() if "without a PDF" in line and "typst" in line]
 
 
 def test_the_pages_and_the_worker_start_without_the_extra() -> None:
